@@ -1,0 +1,51 @@
+# culvert: what people and CI run. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.culvert-ready
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench image cluster lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## the whole path on a real cluster: helm install, a Tunnel, a visitor's request
+	$(BIN)/python hack/demo/demo.py
+
+test: $(READY) ## every test; those that need a cluster are skipped with a reason when there is none
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: $(READY) ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## CPU per request against nginx's two-hop proxy, in one run
+	$(BIN)/python -m bench.requests $(ARGS)
+
+image: ## build the container image localhost/culvert:dev with docker or buildah
+	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar
+
+cluster: ## start a real single-node Kubernetes on this machine (`hack/cluster/cluster down` ends it)
+	hack/cluster/cluster up
+
+lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --no-annotate --no-header --upgrade \
+	  --extra all --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --no-annotate --no-header --upgrade \
+	  --extra all --group build pyproject.toml -o requirements/image.txt
+
+clean: ## remove what the other targets made here (caches outside this folder stay)
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis bench/results
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "culvert needs Python 3.11 or newer; say which with make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the locked dependencies"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

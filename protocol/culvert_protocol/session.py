@@ -1,0 +1,500 @@
+"""One session's state machine: bytes in, callbacks out, bytes out.
+
+Responsible for the order of frames (by the tables of `states`), stream ids and limits, the two output queues
+and draining. It must not know sockets, clocks, HTTP routing or who verifies what.
+Invariants: control frames overtake queued DATA, while OPEN, DATA and DRAIN_ACK keep their order; after an error
+nothing more is sent or heard except one `on_closed`; queues that a peer makes us grow are bounded.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, Protocol
+
+from culvert_protocol import messages
+from culvert_protocol.codes import ProtocolError, ResetCode, SessionBusy
+from culvert_protocol.credit import INITIAL_WINDOW
+from culvert_protocol.frames import (
+    CONNECTION_LEVEL,
+    FIN,
+    HEADER,
+    IGNORABLE,
+    MAX_DATA,
+    MAX_MESSAGE,
+    MAX_PAYLOAD,
+    MAX_STREAM_ID,
+    MORE,
+    FrameReader,
+    FrameType,
+    encode_frame,
+    split_message,
+)
+from culvert_protocol.heads import Kind, Open, decode_open, encode_open
+from culvert_protocol.states import RECEIVED_BY_CONNECTOR, RECEIVED_BY_RELAY, Phase, Receiving
+from culvert_protocol.stream import Stream, StreamListener, reset_code
+
+_U32: Final = Struct("<I")
+_U16: Final = Struct("<H")
+_DATA: Final = int(FrameType.DATA)
+_WINDOW: Final = int(FrameType.WINDOW)
+QUEUE_LIMIT: Final = 65_536
+"""Data bytes queued in the session above which streams hold their bytes instead."""
+CONTROL_LIMIT: Final = 1 << 20
+"""Control bytes queued for a peer that does not read; beyond it the session ends."""
+MAX_PROBE: Final = 64
+
+
+class SessionListener(Protocol):
+    """What the owner of a session hears. A relay never hears the `_result` callbacks, a connector only those."""
+
+    def on_hello(self, hello: messages.Hello) -> None:
+        """The peer's HELLO, the first frame."""
+
+    def on_open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
+        """A new stream; the owner sets `stream.listener` here, or resets it. `body` counts as received data."""
+
+    def on_routes(self, routes: messages.Routes) -> None:
+        """A grant to serve (relay)."""
+
+    def on_routes_result(self, result: messages.RoutesResult) -> None:
+        """The answer to ROUTES (connector)."""
+
+    def on_credential(self, credential: messages.Credential) -> None:
+        """A newer credential (relay)."""
+
+    def on_credential_result(self, result: messages.CredentialResult) -> None:
+        """The answer to CREDENTIAL (connector)."""
+
+    def on_revoke(self, revocations: tuple[str, ...]) -> None:
+        """Signed revocations (relay)."""
+
+    def on_drain(self, reason: str) -> None:
+        """The peer wants no new streams; DRAIN_ACK has been queued already."""
+
+    def on_drain_ack(self) -> None:
+        """The peer opens nothing more: everything it sent before has arrived."""
+
+    def on_pong(self, token: bytes) -> None:
+        """The answer to a ping."""
+
+    def on_closed(self, reason: str) -> None:
+        """The session is over; every stream has heard on_reset."""
+
+
+class Session:
+    """One end of a session. `relay` tells which; `on_output` is called when output becomes available."""
+
+    def __init__(
+        self,
+        *,
+        relay: bool,
+        listener: SessionListener,
+        on_output: Callable[[], None],
+        max_streams: int = messages.MAX_STREAMS,
+    ) -> None:
+        self.relay = relay
+        self.listener = listener
+        self.max_streams = max_streams
+        self.peer_max_streams = max_streams
+        self.peer_window = INITIAL_WINDOW
+        self.streams: dict[int, Stream] = {}
+        self.waiting: dict[Stream, None] = {}
+        self.held = 0
+        self.bulk_streams = 0
+        self.congested = False
+        self.backed_up = False
+        self.drain_sent = False
+        self.drain_received = False
+        self.closed = False
+        self._on_output = on_output
+        self._phase = Phase.HELLO
+        self._allowed = RECEIVED_BY_RELAY if relay else RECEIVED_BY_CONNECTOR
+        self._reader = FrameReader()
+        self._next_id = 2 if relay else 1
+        self._highest_peer_id = 0
+        self._peer_streams = 0
+        self._peer_done = False
+        self._control: list[bytes] = []
+        self._control_size = 0
+        self._data: list[bytes] = []
+        self._data_size = 0
+        self._partial: dict[int, list[bytes]] = {}
+
+    # -- what the owner does ---------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """True when either end asked for no new streams."""
+        return self.drain_sent or self.drain_received
+
+    @property
+    def queued(self) -> int:
+        """Data bytes that wait in this session: queued frames and what its streams hold."""
+        return self._data_size + self.held
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take_output` would return something."""
+        return bool(self._control) or (bool(self._data) and not self.congested)
+
+    def hello(self, hello: messages.Hello) -> None:
+        """Sends our HELLO; the first thing either end does."""
+        self._control_frame(encode_frame(0, FrameType.HELLO, hello.encode()))
+
+    def open(self, head: Open, listener: StreamListener, body: bytes = b"", *, fin: bool = False) -> Stream:
+        """Opens a stream with the body bytes at hand; `fin` says that they are all.
+
+        Raises SessionBusy when no stream can be opened here now and ValueError for a head that does not fit.
+        """
+        if self.closed or self._phase is not Phase.RUNNING or self.drain_received or self.drain_sent:
+            raise SessionBusy("the session is closed or draining")
+        if len(self.streams) - self._peer_streams >= self.peer_max_streams:
+            raise SessionBusy("the session has its most streams")
+        if self._data_size > QUEUE_LIMIT + CONTROL_LIMIT // 2:
+            raise SessionBusy("the session is backed up")
+        stream_id = self._next_id
+        if stream_id > MAX_STREAM_ID:
+            raise SessionBusy("the session has used up its stream ids")
+        payload = encode_open(head)
+        room = min(self.peer_window, MAX_DATA, MAX_PAYLOAD - len(payload))
+        if len(body) <= room:
+            first, rest = body, b""
+        else:
+            first, rest = (b"", body) if self.backed_up else (body[:room], body[room:])
+        self._next_id = stream_id + 2
+        receiving = Receiving.HEAD if head.kind <= Kind.UPGRADE else Receiving.BODY
+        stream = Stream(self, stream_id, head.kind, listener, receiving=receiving)
+        self.streams[stream_id] = stream
+        last = fin and not rest
+        stream.opening_sent(len(first), fin=last)
+        self.queue_data(
+            HEADER.pack(stream_id, len(payload) + len(first), FrameType.OPEN, FIN if last else 0),
+            payload + first,
+        )
+        if rest:
+            stream.write(rest, fin=fin)
+        if self._next_id > MAX_STREAM_ID:
+            self.drain("stream ids are used up")
+        return stream
+
+    def probe(self, listener: StreamListener, token: bytes = b"") -> Stream:
+        """Opens a stream that the peer echoes through its data queue; `token` is at most 64 bytes."""
+        return self.open(Open(kind=Kind.PROBE), listener, token[:MAX_PROBE], fin=True)
+
+    def routes(self, routes: messages.Routes) -> None:
+        """Presents a grant (connector)."""
+        self._message(FrameType.ROUTES, routes.encode())
+
+    def routes_result(self, result: messages.RoutesResult) -> None:
+        """Answers a grant (relay)."""
+        self._message(FrameType.ROUTES_RESULT, result.encode())
+
+    def credential(self, credential: messages.Credential) -> None:
+        """Presents a newer credential (connector)."""
+        self._message(FrameType.CREDENTIAL, credential.encode())
+
+    def credential_result(self, result: messages.CredentialResult) -> None:
+        """Answers a credential (relay)."""
+        self._message(FrameType.CREDENTIAL_RESULT, result.encode())
+
+    def revoke(self, revocations: tuple[str, ...]) -> None:
+        """Passes signed revocations on (connector)."""
+        self._message(FrameType.REVOKE, messages.encode_revocations(revocations))
+
+    def ping(self, token: bytes) -> None:
+        """Sends PING with 8 bytes that come back in `on_pong`."""
+        self._control_frame(encode_frame(0, FrameType.PING, token))
+
+    def drain(self, reason: str) -> None:
+        """Asks the peer to open nothing more; what it has sent until its DRAIN_ACK is still served."""
+        if not self.drain_sent and not self.closed:
+            self.drain_sent = True
+            self._control_frame(encode_frame(0, FrameType.DRAIN, reason.encode()[:256]))
+
+    def set_congested(self, congested: bool) -> None:
+        """The transport went above its high-water mark, or fell below its low one."""
+        self.congested = congested
+        self._update_backed_up()
+        if not congested:
+            self._resume()
+            if self._data:
+                self._on_output()
+
+    def take_output(self) -> bytes:
+        """Everything to write now: control frames first, then data unless the transport is congested."""
+        parts = self._control
+        if parts:
+            self._control = []
+            self._control_size = 0
+            if not self.congested and self._data:
+                parts += self._data
+                self._data = []
+                self._data_size = 0
+        elif self.congested or not self._data:
+            return b""
+        else:
+            parts = self._data
+            self._data = []
+            self._data_size = 0
+        if self.backed_up:
+            self._update_backed_up()
+        return b"".join(parts) if len(parts) > 1 else parts[0]
+
+    def output_taken(self) -> None:
+        """Lets waiting streams refill the queue; called after the output has been handed to the transport."""
+        if self.waiting and not self.backed_up:
+            self._resume()
+
+    def close(self, reason: str) -> None:
+        """Ends the session from this side: streams hear SESSION_LOST, the owner `on_closed`, once."""
+        if self.closed:
+            return
+        self.closed = True
+        self._phase = Phase.CLOSED
+        streams = list(self.streams.values())
+        self.streams.clear()
+        self.waiting.clear()
+        self._data.clear()
+        self._data_size = 0
+        for stream in streams:
+            stream.lost(ResetCode.SESSION_LOST, reason)
+        self.listener.on_closed(reason)
+
+    # -- what the transport brings ---------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Takes arriving bytes; any error of the peer closes the session with its reason."""
+        if self.closed:
+            return
+        try:
+            streams = self.streams
+            for stream_id, type_, flags, payload in self._reader.read(data):
+                if type_ == _DATA and (stream := streams.get(stream_id)) is not None:
+                    stream.data_arrived(payload, flags)
+                else:
+                    self._frame(stream_id, type_, flags, payload)
+                if self.closed:
+                    return
+        except ProtocolError as error:
+            self.drain(str(error))
+            self.close(str(error))
+
+    def _frame(self, stream_id: int, type_: int, flags: int, payload: bytes) -> None:
+        if type_ not in self._allowed[self._phase]:
+            if flags & IGNORABLE and type_ > FrameType.REVOKE:
+                return
+            raise ProtocolError(f"frame of type {type_} in phase {self._phase.name}")
+        if (type_ in CONNECTION_LEVEL) != (stream_id == 0):
+            raise ProtocolError(f"frame of type {type_} on stream {stream_id}")
+        if flags & MORE or type_ in self._partial:
+            whole = self._assemble(type_, payload, more=bool(flags & MORE))
+            if whole is None:
+                return
+            payload = whole
+        _HANDLERS[type_](self, stream_id, flags, payload)
+
+    def _assemble(self, type_: int, payload: bytes, *, more: bool) -> bytes | None:
+        parts = self._partial.setdefault(type_, [])
+        parts.append(payload)
+        if sum(map(len, parts)) > MAX_MESSAGE or len(parts) > 64:
+            raise ProtocolError(f"a message of type {type_} is over {MAX_MESSAGE} bytes")
+        if more:
+            return None
+        del self._partial[type_]
+        return b"".join(parts)
+
+    def _on_hello(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        hello = messages.Hello.decode(payload)
+        self.peer_window = hello.window
+        self.peer_max_streams = min(hello.max_streams, self.max_streams)
+        self._phase = Phase.RUNNING
+        self.listener.on_hello(hello)
+
+    def _on_open(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if (stream_id % 2 == 0) == self.relay:
+            raise ProtocolError(f"OPEN with stream id {stream_id}, which is ours to give")
+        if stream_id <= self._highest_peer_id:
+            raise ProtocolError(f"OPEN reuses stream id {stream_id}")
+        if self._peer_done:
+            raise ProtocolError("OPEN after DRAIN_ACK")
+        self._highest_peer_id = stream_id
+        head, body = decode_open(payload)
+        if head.kind == Kind.PROBE:
+            if not flags & FIN or len(body) > MAX_PROBE:
+                raise ProtocolError("a probe without FIN or over 64 bytes")
+            self.queue_data(HEADER.pack(stream_id, len(body), _DATA, FIN), body)
+            return
+        if self.relay:
+            raise ProtocolError("a connector may open probes only")
+        if self._peer_streams >= self.max_streams:
+            raise ProtocolError(f"more than {self.max_streams} streams")
+        fin = bool(flags & FIN)
+        stream = Stream(self, stream_id, head.kind, None, receiving=Receiving.BODY)
+        stream.opened_with(len(body), fin=fin)
+        self.streams[stream_id] = stream
+        self._peer_streams += 1
+        self.listener.on_open(stream, head, body, fin)
+        if stream.listener is None:
+            stream.reset(ResetCode.INTERNAL, "nobody_listens")
+
+    def _on_data(self, stream_id: int, _flags: int, _payload: bytes) -> None:
+        self._check_known(stream_id)
+
+    def _on_window(self, stream_id: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ProtocolError("WINDOW is not 4 bytes")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_known(stream_id)
+        else:
+            stream.window_arrived(_U32.unpack(payload)[0])
+
+    def _on_reset(self, stream_id: int, _flags: int, payload: bytes) -> None:
+        if len(payload) < 2:
+            raise ProtocolError("RESET without a code")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_known(stream_id)
+            return
+        code = reset_code(_U16.unpack_from(payload)[0])
+        reason = payload[2:].decode("ascii", "replace")
+        self._forget(stream)
+        stream.lost(code, reason)
+
+    def _on_ping(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise ProtocolError("PING is not 8 bytes")
+        self._control_frame(encode_frame(0, FrameType.PONG, payload))
+
+    def _on_pong(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_pong(payload)
+
+    def _on_drain(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        if self.drain_received:
+            return
+        self.drain_received = True
+        self.queue_data(encode_frame(0, FrameType.DRAIN_ACK), b"")
+        self.listener.on_drain(payload.decode("utf-8", "replace"))
+
+    def _on_drain_ack(self, _stream_id: int, _flags: int, _payload: bytes) -> None:
+        if not self.drain_sent or self._peer_done:
+            raise ProtocolError("DRAIN_ACK without DRAIN")
+        self._peer_done = True
+        self.listener.on_drain_ack()
+
+    def _on_routes(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_routes(messages.Routes.decode(payload))
+
+    def _on_routes_result(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_routes_result(messages.RoutesResult.decode(payload))
+
+    def _on_credential(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_credential(messages.Credential.decode(payload))
+
+    def _on_credential_result(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_credential_result(messages.CredentialResult.decode(payload))
+
+    def _on_revoke(self, _stream_id: int, _flags: int, payload: bytes) -> None:
+        self.listener.on_revoke(messages.decode_revocations(payload))
+
+    def _check_known(self, stream_id: int) -> None:
+        """A frame for a stream that is closed is dropped; one for a stream that never was is an error."""
+        ours = (stream_id % 2 == 0) == self.relay
+        if stream_id >= self._next_id if ours else stream_id > self._highest_peer_id:
+            raise ProtocolError(f"a frame for stream {stream_id}, which was never opened")
+
+    # -- what streams do -------------------------------------------------------------------------------------
+
+    def queue_data(self, header: bytes, payload: bytes) -> None:
+        """Queues a frame in order behind earlier data."""
+        first = not self._data and not self._control
+        size = len(payload)
+        if size < 4096:
+            self._data.append(header + payload)
+        else:
+            self._data.append(header)
+            self._data.append(payload)
+        self._data_size += size + 8
+        if self._data_size > QUEUE_LIMIT:
+            self.backed_up = True
+            if self._data_size > QUEUE_LIMIT + CONTROL_LIMIT:
+                self.close("the peer does not read what it asks for")
+                return
+        if first and not self.congested:
+            self._on_output()
+
+    def queue_window(self, stream_id: int, increment: int) -> None:
+        """Queues a WINDOW ahead of data."""
+        self._control_frame(HEADER.pack(stream_id, 4, _WINDOW, 0) + _U32.pack(increment))
+
+    def reset_stream(self, stream: Stream, code: int, reason: str) -> None:
+        """Queues RESET and forgets the stream."""
+        self._forget(stream)
+        stream.drop_held()
+        payload = _U16.pack(code) + reason.encode("ascii", "replace")[:64]
+        # In order behind the stream's own OPEN and DATA, or the peer would see a stream that never was.
+        self.queue_data(encode_frame(stream.id, FrameType.RESET, payload), b"")
+
+    def forget(self, stream: Stream) -> None:
+        """Both ends are done with the stream."""
+        self._forget(stream)
+
+    def mark_bulk(self, stream: Stream) -> None:
+        """The stream moved more than half a window: placement keeps others off this session."""
+        stream.bulk = True
+        self.bulk_streams += 1
+
+    def _forget(self, stream: Stream) -> None:
+        if self.streams.pop(stream.id, None) is None:
+            return
+        stream.closed = True
+        if (stream.id % 2 == 0) != self.relay:
+            self._peer_streams -= 1
+        if stream.bulk:
+            self.bulk_streams -= 1
+        self.waiting.pop(stream, None)
+
+    def _message(self, type_: FrameType, payload: bytes) -> None:
+        for frame in split_message(type_, payload):
+            self._control_frame(frame)
+
+    def _control_frame(self, frame: bytes) -> None:
+        if self.closed:
+            return
+        first = not self._control and (not self._data or self.congested)
+        self._control.append(frame)
+        self._control_size += len(frame)
+        if self._control_size > CONTROL_LIMIT + MAX_MESSAGE:
+            self.close("the peer does not read what it asks for")
+            return
+        if first:
+            self._on_output()
+
+    def _update_backed_up(self) -> None:
+        self.backed_up = self.congested or self._data_size > QUEUE_LIMIT
+
+    def _resume(self) -> None:
+        # One turn for each stream that waits, in the order in which they began to: none starves another.
+        for _ in range(len(self.waiting)):
+            if self.backed_up or not self.waiting:
+                return
+            stream = next(iter(self.waiting))
+            del self.waiting[stream]
+            stream.pump()
+
+
+_HANDLERS: Final[dict[int, Callable[[Session, int, int, bytes], None]]] = {
+    FrameType.HELLO: Session._on_hello,
+    FrameType.ROUTES: Session._on_routes,
+    FrameType.ROUTES_RESULT: Session._on_routes_result,
+    FrameType.OPEN: Session._on_open,
+    FrameType.DATA: Session._on_data,
+    FrameType.WINDOW: Session._on_window,
+    FrameType.RESET: Session._on_reset,
+    FrameType.PING: Session._on_ping,
+    FrameType.PONG: Session._on_pong,
+    FrameType.DRAIN: Session._on_drain,
+    FrameType.DRAIN_ACK: Session._on_drain_ack,
+    FrameType.CREDENTIAL: Session._on_credential,
+    FrameType.CREDENTIAL_RESULT: Session._on_credential_result,
+    FrameType.REVOKE: Session._on_revoke,
+}

@@ -1,0 +1,282 @@
+"""One request's or pipe's two directions inside a session.
+
+Responsible for credit, held bytes and the receiving state of a single stream. It must not know what the bytes
+mean. Invariants: never more than the peer's credit is under way; bytes that have no credit (or whose session
+is backed up) are held here and `blocked` is True until they left, so the owner must pause its source meanwhile.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from culvert_protocol.codes import ProtocolError, ResetCode
+from culvert_protocol.credit import ReceiveCredit, SendCredit
+from culvert_protocol.frames import FIN, HEAD, HEADER, MAX_DATA, FrameType
+from culvert_protocol.heads import Kind, ResponseHead, decode_response_head, encode_response_head
+from culvert_protocol.states import RECEIVING, Arrival, Receiving
+
+if TYPE_CHECKING:
+    from culvert_protocol.session import Session
+
+_pack = HEADER.pack
+_DATA = int(FrameType.DATA)
+_BODY = Receiving.BODY
+_FIN_ROW = Arrival.FIN
+
+
+class StreamListener(Protocol):
+    """What the owner of a stream hears. Every stream ends with exactly one of: both ends' FIN, or on_reset."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """A response head record: any number of 1xx, then one final."""
+
+    def on_data(self, data: bytes) -> None:
+        """Body bytes; call `stream.consumed(len(data))` once they left towards the slow side."""
+
+    def on_end(self) -> None:
+        """The peer's FIN: no more data comes."""
+
+    def on_reset(self, code: int, reason: str) -> None:
+        """The stream is gone: the peer's RESET, or SESSION_LOST."""
+
+    def on_writable(self) -> None:
+        """What a write had held has left; the source may go on."""
+
+
+class Stream:
+    """A stream of a session; made by `Session.open` or announced by `SessionListener.on_open`."""
+
+    __slots__ = (
+        "_fin_held",
+        "_held",
+        "_held_from",
+        "_receive",
+        "_receiving",
+        "_send",
+        "blocked",
+        "bulk",
+        "closed",
+        "id",
+        "kind",
+        "listener",
+        "sent_fin",
+        "session",
+    )
+
+    def __init__(
+        self,
+        session: "Session",
+        stream_id: int,
+        kind: int,
+        listener: StreamListener | None,
+        *,
+        receiving: Receiving,
+    ) -> None:
+        self.session = session
+        self.id = stream_id
+        self.kind = kind
+        self.listener: StreamListener = listener  # type: ignore[assignment]  # set in on_open at the latest
+        self.blocked = False
+        self.bulk = False
+        self.closed = False
+        self.sent_fin = False
+        self._receiving = receiving
+        self._receive = ReceiveCredit()
+        self._send = SendCredit(session.peer_window)
+        self._held: list[bytes] | None = None
+        self._held_from = 0
+        self._fin_held = False
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def send_head(self, head: ResponseHead, body: bytes = b"", *, fin: bool = False) -> None:
+        """Sends a response head record, with the body bytes at hand in the same frame when they fit."""
+        if self.closed or self.sent_fin:
+            return
+        if body and (len(body) > MAX_DATA or len(body) > self._send.left or self.session.backed_up):
+            self._frame(encode_response_head(head), HEAD)
+            self.write(body, fin=fin)
+            return
+        self._send.left -= len(body)
+        self._frame(encode_response_head(head, body), HEAD | FIN if fin else HEAD)
+        if fin:
+            self._sent_fin()
+
+    def write(self, data: bytes, *, fin: bool = False) -> None:
+        """Sends body bytes. What credit or the session does not take now is held and `blocked` becomes True.
+
+        A source that ignores `blocked` grows this stream's held bytes without bound, so owners pause it.
+        """
+        if self.closed or self.sent_fin:
+            return
+        size = len(data)
+        if self._held is None and size <= MAX_DATA and size <= self._send.left and not self.session.backed_up:
+            if size or fin:
+                self._send.left -= size
+                self._frame(data, FIN if fin else 0)
+                if fin:
+                    self._sent_fin()
+            return
+        if self._held is None:
+            self._held = []
+        if size:
+            self._held.append(data)
+            self.session.held += size
+        if fin:
+            self._fin_held = True
+        self.pump()
+
+    def finish(self) -> None:
+        """Sends FIN: no more bytes in this direction."""
+        self.write(b"", fin=True)
+
+    def reset(self, code: int, reason: str = "") -> None:
+        """Ends the stream at once and forgets it; the listener hears nothing more.
+
+        RESET(NO_ERROR) from the end that has already sent FIN stops the other end's upload.
+        """
+        if not self.closed:
+            self.session.reset_stream(self, code, reason)
+
+    def pump(self) -> None:
+        """Sends held bytes as far as credit and the session's queue allow; called by the session."""
+        held = self._held
+        if held is None:
+            return
+        session = self.session
+        while held:
+            left = self._send.left
+            if left <= 0 or session.backed_up:
+                break
+            piece = held[0]
+            start = self._held_from
+            room = left if left < MAX_DATA else MAX_DATA
+            if len(piece) - start > room:
+                self._held_from = start + room
+                piece = piece[start : start + room]
+            else:
+                held.pop(0)
+                self._held_from = 0
+                if start:
+                    piece = piece[start:]
+            self._send.left -= len(piece)
+            session.held -= len(piece)
+            last = not held and self._fin_held
+            self._frame(piece, FIN if last else 0)
+            if last:
+                self._held = None
+                was_blocked, self.blocked = self.blocked, False
+                self._sent_fin()
+                if was_blocked and not self.closed:
+                    self.listener.on_writable()
+                return
+        if held or (self._fin_held and session.backed_up):
+            self.blocked = True
+            if session.backed_up:
+                session.waiting[self] = None
+            return
+        if self._fin_held:
+            self._frame(b"", FIN)
+            self._held = None
+            self._sent_fin()
+            return
+        self._held = None
+        if self.blocked:
+            self.blocked = False
+            self.listener.on_writable()
+
+    def _frame(self, payload: bytes, flags: int) -> None:
+        self.session.queue_data(_pack(self.id, len(payload), _DATA, flags), payload)
+
+    def _sent_fin(self) -> None:
+        self.sent_fin = True
+        if self._receiving is Receiving.ENDED:
+            self.session.forget(self)
+
+    # -- receiving -------------------------------------------------------------------------------------------
+
+    def consumed(self, size: int) -> None:
+        """Gives credit back for bytes that left towards the slow side."""
+        if self.closed or self._receiving is Receiving.ENDED:
+            return
+        increment = self._receive.consumed(size)
+        if increment:
+            if not self.bulk:
+                self.session.mark_bulk(self)
+            self.session.queue_window(self.id, increment)
+
+    def opened_with(self, size: int, *, fin: bool) -> None:
+        """OPEN arrived with `size` body bytes; called by the session before on_open."""
+        if size:
+            self._receive.take(size)
+        if fin:
+            self._receiving = Receiving.ENDED
+
+    def opening_sent(self, size: int, *, fin: bool) -> None:
+        """OPEN left with `size` body bytes; called by the session."""
+        self._send.left -= size
+        self.sent_fin = fin
+
+    def data_arrived(self, payload: bytes, flags: int) -> None:
+        """A DATA frame for this stream; raises ProtocolError when the tables or the credit refuse it."""
+        listener = self.listener
+        if flags & HEAD:
+            head, payload = decode_response_head(payload)
+            informational = head.status < 200 and not (head.status == 101 and self.kind == Kind.UPGRADE)
+            if informational and (payload or flags & FIN):
+                raise ProtocolError("a 1xx head record with a body or FIN")
+            self._step(Arrival.INFORMATIONAL if informational else Arrival.FINAL)
+            if payload:
+                self._receive.take(len(payload))
+            listener.on_head(head)
+        elif payload:
+            if self._receiving is not _BODY:
+                self._step(Arrival.BYTES)
+            self._receive.take(len(payload))
+        if payload and not self.closed:
+            listener.on_data(payload)
+        if flags & FIN and not self.closed:
+            self._step(_FIN_ROW)
+            if self.sent_fin:
+                self.session.forget(self)
+            listener.on_end()
+
+    def window_arrived(self, increment: int) -> None:
+        """A WINDOW frame for this stream."""
+        self._send.grant(increment)
+        if not self.bulk:
+            self.session.mark_bulk(self)
+        self.pump()
+
+    def lost(self, code: int, reason: str) -> None:
+        """The stream ended from outside (peer's RESET, session gone); called by the session."""
+        self.drop_held()
+        self.closed = True
+        if self.listener is not None:
+            self.listener.on_reset(code, reason)
+
+    def drop_held(self) -> None:
+        """Forgets bytes that will not be sent any more."""
+        if self._held:
+            self.session.held -= sum(map(len, self._held)) - self._held_from
+        self._held = None
+        self.blocked = False
+
+    @property
+    def ended(self) -> bool:
+        """True once the peer's FIN has arrived."""
+        return self._receiving is Receiving.ENDED
+
+    def _step(self, arrival: Arrival) -> None:
+        state = RECEIVING[self._receiving][arrival]
+        if state is Receiving.ERROR:
+            raise ProtocolError(f"{arrival.name} on stream {self.id} in state {self._receiving.name}")
+        self._receiving = state
+
+
+def reset_code(value: int) -> int:
+    """A code from the wire as ResetCode when known, unchanged otherwise; SESSION_LOST is never believed."""
+    if value == ResetCode.SESSION_LOST:
+        return ResetCode.PROTOCOL_ERROR
+    try:
+        return ResetCode(value)
+    except ValueError:
+        return value

@@ -1,0 +1,195 @@
+"""A session on a transport: an asyncio protocol that pumps bytes both ways and keeps the session's time.
+
+Responsible for coalescing (what one loop turn queues leaves as one write), backpressure between transport and
+session, the heartbeat and noticing a dead peer. Decides nothing about streams or routes.
+Invariants: no task and no timer per frame; reading is never paused for one stream; a session that hears nothing
+for DEAD_AFTER seconds ends, unless this very process was the one that slept.
+"""
+
+import asyncio
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+from culvert_protocol.messages import MAX_STREAMS
+from culvert_protocol.session import Session, SessionListener
+from culvert_transport.sockets import tune
+
+PING_EVERY: Final = 1.0
+DEAD_AFTER: Final = 3.0
+LATE: Final = 0.25
+"""A heartbeat timer this late means that this process was stopped or starved: read first, judge later."""
+HIGH_WATER: Final = 256 * 1024
+LOW_WATER: Final = 64 * 1024
+_TOKEN: Final = Struct("<d")
+
+
+class SessionLink(asyncio.Protocol):
+    """Carries one `Session`. Hand it to a transport by `set_protocol` and call `attach`, after the upgrade.
+
+    `round_trip` is the newest measured round-trip time in seconds, None before the first PONG.
+    `on_round_trip` hears each of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        relay: bool,
+        listener: SessionListener,
+        loop: asyncio.AbstractEventLoop,
+        max_streams: int = MAX_STREAMS,
+    ) -> None:
+        self.session = Session(
+            relay=relay, listener=_Ears(listener, self), on_output=self._schedule, max_streams=max_streams
+        )
+        self.round_trip: float | None = None
+        self.on_round_trip: Callable[[float], None] | None = None
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._scheduled = False
+        self._heard = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._ending = False
+
+    # -- the owner's side ------------------------------------------------------------------------------------
+
+    def attach(self, transport: asyncio.Transport, leftover: bytes = b"") -> None:
+        """Takes the transport over; `leftover` is what arrived behind the handshake."""
+        self._transport = transport
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        tune(transport)
+        self._heard = self._loop.time()
+        self._arm(PING_EVERY)
+        if leftover:
+            self.data_received(leftover)
+        if self.session.has_output:
+            self._schedule()
+
+    def close(self, reason: str) -> None:
+        """Ends the session; what is queued as control (a DRAIN with the reason) still leaves."""
+        self.session.close(reason)
+
+    @property
+    def queued(self) -> int:
+        """Bytes on their way out that have not left this process."""
+        written = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self.session.queued + written
+
+    # -- asyncio's side --------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the peer."""
+        self._heard = self._loop.time()
+        self.session.receive(data)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is above the high-water mark."""
+        self.session.set_congested(True)
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is below the low-water mark."""
+        self.session.set_congested(False)
+
+    def eof_received(self) -> None:
+        """The peer closed its side: a session does not half-close."""
+        self.session.close("the peer closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self._transport = None
+        self._stop_timer()
+        self.session.close(f"connection lost: {exc}" if exc else "connection closed")
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._transport is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        transport = self._transport
+        if transport is None or self._ending:
+            return
+        session = self.session
+        output = session.take_output()
+        if output:
+            transport.write(output)
+        if session.waiting:
+            session.output_taken()
+            if session.has_output:
+                self._schedule()
+
+    def _arm(self, delay: float) -> None:
+        self._due = self._loop.time() + delay
+        self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _beat(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if now - self._due <= LATE and now - self._heard > DEAD_AFTER:
+            self._abort(f"nothing heard for {DEAD_AFTER:g} s")
+            return
+        self.session.ping(_TOKEN.pack(now))
+        # Late ourselves: what the peer sent meanwhile still waits in the socket and is read before the next beat.
+        self._arm(PING_EVERY)
+
+    def _abort(self, reason: str) -> None:
+        transport = self._transport
+        self.session.close(reason)
+        if transport is not None:
+            transport.abort()
+
+    def _session_closed(self) -> None:
+        self._stop_timer()
+        transport = self._transport
+        if transport is None or self._ending:
+            return
+        last = self.session.take_output()
+        self._ending = True
+        if last:
+            transport.write(last)
+        transport.close()
+        # A peer that reads nothing would keep the farewell, and with it the transport, for ever.
+        self._loop.call_later(DEAD_AFTER, transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ponged(self, token: bytes) -> None:
+        if len(token) == 8:
+            elapsed = self._loop.time() - _TOKEN.unpack(token)[0]
+            if 0 <= elapsed < 3600:
+                self.round_trip = elapsed
+                if self.on_round_trip is not None:
+                    self.on_round_trip(elapsed)
+
+
+class _Ears:
+    """Passes a session's callbacks on to its owner; keeps PONG and the end for the link as well."""
+
+    def __init__(self, owner: SessionListener, link: SessionLink) -> None:
+        self._owner = owner
+        self._link = link
+        self.on_hello = owner.on_hello
+        self.on_open = owner.on_open
+        self.on_routes = owner.on_routes
+        self.on_routes_result = owner.on_routes_result
+        self.on_credential = owner.on_credential
+        self.on_credential_result = owner.on_credential_result
+        self.on_revoke = owner.on_revoke
+        self.on_drain = owner.on_drain
+        self.on_drain_ack = owner.on_drain_ack
+
+    def on_pong(self, token: bytes) -> None:
+        self._link._ponged(token)
+        self._owner.on_pong(token)
+
+    def on_closed(self, reason: str) -> None:
+        self._link._session_closed()
+        self._owner.on_closed(reason)
