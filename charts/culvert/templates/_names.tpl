@@ -1,0 +1,40 @@
+{{- define "culvert.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* labels of one component: dict "root" $ "component" "relay" */}}
+{{- define "culvert.labels" -}}
+{{ include "culvert.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "culvert.selector" -}}
+app.kubernetes.io/name: culvert-{{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: culvert
+{{- end }}
+
+{{/* what Pod Security "restricted" asks of a Pod, and of a container */}}
+{{- define "culvert.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+{{- define "culvert.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "culvert.relayTunnelName" -}}
+culvert-relay-tunnel.{{ .Release.Namespace }}.svc.cluster.local
+{{- end }}
+{{- define "culvert.relayServerNames" -}}
+{{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.cluster.local" .Release.Namespace) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
+{{- concat $names .Values.relay.serverNames | uniq | toJson -}}
+{{- end }}

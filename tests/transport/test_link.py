@@ -1,0 +1,241 @@
+"""Links over a real socket pair, with looptime for everything that waits."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import looptime
+
+from culvert_protocol.frames import FrameType, encode_frame
+from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
+from culvert_protocol.messages import Hello
+from culvert_protocol.stream import Stream
+from culvert_transport.link import DEAD_AFTER, SessionLink
+
+T = TypeVar("T")
+
+
+class Owner:
+    """Hears a link's session and one stream; echoes a request's body as its response when it is the connector."""
+
+    def __init__(self) -> None:
+        self.greeted = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.received = bytearray()
+        self.stream: Stream | None = None
+        self.consume = True
+        self.resets: list[int] = []
+        self.writable = asyncio.Event()
+
+    def on_hello(self, hello: Hello) -> None:
+        self.greeted.set()
+
+    def on_open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
+        stream.listener = self
+        self.stream = stream
+        stream.send_head(ResponseHead(200, Framing.CHUNKED))
+        if body:
+            self.on_data(body)
+        if fin:
+            self.on_end()
+
+    def on_head(self, head: ResponseHead) -> None:
+        pass
+
+    def on_data(self, data: bytes) -> None:
+        self.received += data
+        if self.stream is not None and self.consume:
+            self.stream.consumed(len(data))
+
+    def on_end(self) -> None:
+        self.ended.set()
+
+    def on_reset(self, code: int, reason: str) -> None:
+        self.resets.append(code)
+
+    def on_writable(self) -> None:
+        self.writable.set()
+
+    def on_pong(self, token: bytes) -> None:
+        pass
+
+    def on_drain(self, reason: str) -> None:
+        pass
+
+    def on_drain_ack(self) -> None:
+        pass
+
+    def on_routes(self, routes: Any) -> None:
+        pass
+
+    on_routes_result = on_credential = on_credential_result = on_revoke = on_routes
+
+    def on_closed(self, reason: str) -> None:
+        self.closed.set_result(reason)
+
+
+async def link_to(sock: socket.socket, *, relay: bool) -> tuple[SessionLink, Owner, asyncio.Transport]:
+    owner = Owner()
+    link = SessionLink(relay=relay, listener=owner, loop=asyncio.get_running_loop())
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=sock)
+    link.session.hello(Hello(relay="r", ids=("r",)) if relay else Hello(proof="p"))
+    link.attach(transport)
+    return link, owner, transport
+
+
+def run(test: Callable[[], Awaitable[T]]) -> T:
+    """On the machine's own clock."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(20):
+            return await test()
+
+    return asyncio.run(bounded())
+
+
+def run_without_waiting(test: Callable[[], Awaitable[T]]) -> T:
+    """On a loop whose clock jumps over idle time."""
+    loop = looptime.new_event_loop(start=0, end=300, idle_step=None)
+    try:
+        return loop.run_until_complete(test())
+    finally:
+        loop.close()
+
+
+def test_a_megabyte_crosses_two_links_with_backpressure_and_ends() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        relay, relay_owner, _ = await link_to(a, relay=True)
+        _connector, connector_owner, _ = await link_to(b, relay=False)
+        await relay_owner.greeted.wait()
+        body = bytes(range(256)) * 4096
+        stream = relay.session.open(Open(kind=Kind.HTTP), relay_owner)
+        for start in range(0, len(body), 65_536):
+            relay_owner.writable.clear()
+            stream.write(body[start : start + 65_536])
+            if stream.blocked:
+                await relay_owner.writable.wait()
+        stream.finish()
+        await connector_owner.ended.wait()
+        assert connector_owner.received == body
+        relay.close("done")
+        assert await relay_owner.closed == "done"
+        assert "connection" in await connector_owner.closed
+
+    run(scenario)
+
+
+def test_frames_of_one_turn_leave_as_one_write() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, transport = await link_to(a, relay=True)
+        _, _, _ = await link_to(b, relay=False)
+        await owner.greeted.wait()
+        writes: list[bytes] = []
+        original = transport.write
+        transport.write = lambda data: (writes.append(bytes(data)), original(data))[1]  # type: ignore[method-assign]
+        for _ in range(10):
+            link.session.open(Open(kind=Kind.PROBE), owner, b"x", fin=True)
+        await owner.ended.wait()
+        assert len(writes) == 1
+        link.close("done")
+
+    run(scenario)
+
+
+def test_a_peer_that_falls_silent_is_dead_after_three_seconds() -> None:
+    async def scenario() -> float:
+        a, b = socket.socketpair()
+        _link, owner, _ = await link_to(a, relay=True)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        reason = await owner.closed
+        assert "nothing heard" in reason
+        b.close()
+        return loop.time() - start
+
+    assert DEAD_AFTER <= run_without_waiting(scenario) <= DEAD_AFTER + 1.5
+
+
+def test_a_peer_that_answers_pings_stays_and_its_round_trip_is_known() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        _, other, _ = await link_to(b, relay=False)
+        measured = asyncio.Event()
+        trips: list[float] = []
+
+        def note(trip: float) -> None:
+            trips.append(trip)
+            if len(trips) == 2:
+                measured.set()
+
+        link.on_round_trip = note
+        await measured.wait()
+        assert not owner.closed.done()
+        assert not other.closed.done()
+        assert link.round_trip is not None
+        assert 0 <= link.round_trip < 1
+        link.close("done")
+
+    run(scenario)
+
+
+def test_a_process_that_slept_itself_reads_before_it_judges() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        # As after SIGSTOP: the last byte is long ago, and the timer fires as late.
+        link._heard -= 60
+        link._due -= 60
+        assert link._timer is not None
+        link._timer.cancel()
+        link._beat()
+        assert not owner.closed.done()
+        link._heard -= 60
+        link._timer.cancel()
+        link._due = asyncio.get_running_loop().time()
+        link._beat()
+        assert "nothing heard" in await owner.closed
+        b.close()
+
+    run(scenario)
+
+
+def test_a_protocol_error_says_why_before_the_connection_closes() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        _link, owner, _ = await link_to(a, relay=True)
+        reader, writer = await asyncio.open_connection(sock=b)
+        writer.write(encode_frame(0, FrameType.PING, b"12345678"))
+        everything = await reader.read()
+        assert b"in phase HELLO" in everything
+        assert "in phase HELLO" in await owner.closed
+        writer.close()
+        await writer.wait_closed()
+
+    run(scenario)
+
+
+def test_a_peer_that_stops_reading_does_not_grow_the_transport() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, transport = await link_to(a, relay=True)
+        b.sendall(encode_frame(0, FrameType.HELLO, Hello(proof="p", window=8 << 20).encode()))
+        await owner.greeted.wait()
+        streams = [link.session.open(Open(), owner) for _ in range(4)]
+        for _ in range(200):
+            for stream in streams:
+                if not stream.blocked:
+                    stream.write(bytes(65_536))
+            await asyncio.sleep(0)
+        assert all(s.blocked for s in streams)
+        assert transport.get_write_buffer_size() < 1 << 20
+        assert link.queued < 2 << 20
+        link.close("done")
+        transport.abort()
+        b.close()
+
+    run(scenario)
