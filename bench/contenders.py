@@ -1,0 +1,139 @@
+"""The two ways from a visitor to the origin that are compared, each as real processes on loopback.
+
+Both do the same work: plain HTTP in, routing by Host, one TLS hop (P-256), keep-alive everywhere, the same origin.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import Started, children, free_port, wait_until_ok
+
+HOST = "app.example.com"
+BODY = "x" * 99 + "\n"
+CULVERT = str(Path(sys.executable).with_name("culvert"))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Where to send requests, and the processes whose CPU counts."""
+
+    name: str
+    url: str
+    pids: tuple[int, ...]
+
+
+def make_certificate(folder: Path) -> None:
+    """certs/localhost.{crt,key} for both contenders' TLS hop."""
+    (folder / "certs").mkdir()
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,DNS:*.example.com",
+            "-keyout",
+            "certs/localhost.key",
+            "-out",
+            "certs/localhost.crt",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+
+
+def _nginx(started: Started, name: str, http: str) -> int:
+    config = started.folder / f"{name}.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {started.folder}/{name}.pid; error_log stderr error;\n"
+        f"events {{ worker_connections 4096; }}\n"
+        f"http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {started.folder}/{name}.body;\n"
+        f"proxy_temp_path {started.folder}/{name}.proxy; fastcgi_temp_path {started.folder}/{name}.f;\n"
+        f"uwsgi_temp_path {started.folder}/{name}.u; scgi_temp_path {started.folder}/{name}.s;\n{http}\n}}\n"
+    )
+    return started.start(name, "nginx", "-c", str(config), "-e", "stderr")
+
+
+def start_origin(started: Started) -> int:
+    """An nginx that answers 100 bytes; returns its port."""
+    port = free_port()
+    answer = BODY.replace("\n", "\\n")
+    _nginx(
+        started, "origin", f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{answer}'; }} }}"
+    )
+    wait_until_ok(f"http://127.0.0.1:{port}/", HOST)
+    return port
+
+
+def start_nginx(started: Started, origin: int) -> Contender:
+    """nginx at the edge, nginx beside the origin, TLS with kept-alive connections between them."""
+    front, hop = free_port(), free_port()
+    reuse = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;"
+    near = _nginx(
+        started,
+        "nginx-near",
+        f"upstream o {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}\n"
+        f"server {{ listen 127.0.0.1:{hop} ssl backlog=4096; server_name {HOST};\n"
+        f"ssl_certificate {started.folder}/certs/localhost.crt; ssl_certificate_key {started.folder}/certs/localhost.key;\n"
+        f"location / {{ proxy_pass http://o; {reuse} }} }}",
+    )
+    edge = _nginx(
+        started,
+        "nginx-edge",
+        f"upstream t {{ server 127.0.0.1:{hop}; keepalive 64; keepalive_requests 1000000000; }}\n"
+        f"server {{ listen 127.0.0.1:{front} backlog=4096; server_name {HOST}; location / {{ proxy_pass https://t; {reuse}\n"
+        f"proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }} }}",
+    )
+    wait_until_ok(f"http://127.0.0.1:{front}/", HOST)
+    return Contender("nginx two hops", f"http://127.0.0.1:{front}/", (*children(near), *children(edge)))
+
+
+def start_culvert(started: Started, origin: int) -> Contender:
+    """culvert's relay and connector from the command line, as a person would start them."""
+    folder = started.folder
+    front, tunnel, admin, status = (free_port() for _ in range(4))
+    (folder / "relay.yml").write_text(
+        f'id: bench\nserverNames: ["localhost"]\n'
+        f'listen: {{http: ["127.0.0.1:{front}"], tunnel: ["127.0.0.1:{tunnel}"], admin: "127.0.0.1:{admin}"}}\n'
+        f"tls: {{certificateDir: ./certs}}\n"
+        f'issuers:\n  - {{id: bench, publicKeyFile: ./keys/issuer.pub, hostnames: ["{HOST}"]}}\n'
+    )
+    (folder / "config.yml").write_text(
+        f"tunnel: bench\ncredentials-file: ./bench.json\nrelay: ['localhost:{tunnel}']\n"
+        f"relay-ca: ./certs/localhost.crt\nmetrics: 127.0.0.1:{status}\n"
+        f"ingress:\n  - hostname: {HOST}\n    service: http://127.0.0.1:{origin}\n  - service: http_status:404\n"
+    )
+    for command in (
+        ("keys", "create", "--out", "keys"),
+        (
+            "tunnel",
+            "create",
+            "bench",
+            "--issuer-key",
+            "keys/issuer.key",
+            "--hostname",
+            HOST,
+            "--credentials-file",
+            "bench.json",
+        ),
+    ):
+        subprocess.run([CULVERT, *command], cwd=folder, check=True, capture_output=True)
+    relay = started.start("relay", CULVERT, "relay", "run", "--config", "relay.yml")
+    connector = started.start("connector", CULVERT, "tunnel", "run", "--config", "config.yml")
+    try:
+        wait_until_ok(f"http://127.0.0.1:{front}/", HOST)
+    except TimeoutError as error:
+        raise SystemExit(f"{error}\n{started.log('relay')}\n{started.log('connector')}") from None
+    return Contender("culvert", f"http://127.0.0.1:{front}/", (relay, connector))

@@ -1,0 +1,160 @@
+"""The chart as helm renders it; tests/cluster/test_chart.py has it judged by a real API server."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from culvert_operator.flags import add_arguments, from_args
+from culvert_relay.config import parse_config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHART = REPOSITORY / "charts" / "culvert"
+RELAY = ("relay.enabled=true", "relay.hostnames={*.example.com}")
+
+Render = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def helm() -> str:
+    found = shutil.which("helm")
+    if found:
+        return found
+    cluster = str(REPOSITORY / "hack" / "cluster" / "cluster")
+    verb = ["build", "helm"] if os.environ.get("REQUIRE_CLUSTER") == "1" else ["path", "helm"]
+    done = subprocess.run([cluster, *verb], capture_output=True, text=True, check=False)
+    if done.returncode:
+        assert os.environ.get("REQUIRE_CLUSTER") != "1", done.stderr
+        pytest.skip("helm is missing: run `hack/cluster/cluster build helm`")  # reason stands on this line
+    return subprocess.run([cluster, "path", "helm"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def render(helm: str) -> Render:
+    def template(*settings: str, namespace: str = "culvert-system") -> subprocess.CompletedProcess[str]:
+        options = [part for setting in settings for part in ("--set", setting)]
+        command = [helm, "template", "culvert", str(CHART), "-n", namespace, "--kube-version", "1.37.2", *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    return template
+
+
+def objects(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    documents = [d for d in yaml.safe_load_all(done.stdout) if d]
+    return {(d["kind"], d["metadata"]["name"]): d for d in documents}
+
+
+def test_the_charts_copies_of_crds_and_permissions_are_fresh() -> None:
+    command = [sys.executable, str(REPOSITORY / "hack" / "chart" / "sync.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_values_there_is_an_operator_and_no_relay(render: Render) -> None:
+    rendered = objects(render())
+    assert ("Deployment", "culvert-operator") in rendered
+    assert rendered["Deployment", "culvert-operator"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert not [key for key in rendered if "relay" in key[1]]
+    assert {n for k, n in rendered if k == "CustomResourceDefinition"} == {
+        "tunnels.culvert.dev",
+        "tunnelbindings.culvert.dev",
+        "hostnameclaims.culvert.dev",
+    }
+
+
+def test_crds_are_kept_on_uninstall_unless_told_otherwise(render: Render) -> None:
+    name = ("CustomResourceDefinition", "tunnels.culvert.dev")
+    kept = objects(render())[name]["metadata"]["annotations"]
+    assert kept["helm.sh/resource-policy"] == "keep"
+    assert "helm.sh/resource-policy" not in objects(render("crds.keep=false"))[name]["metadata"].get("annotations", {})
+    assert name not in objects(render("crds.install=false"))
+
+
+def test_the_relay_trusts_the_operators_key_and_has_its_certificate(render: Render) -> None:
+    rendered = objects(render(*RELAY, "relay.tls.secretNames={shop-tls}"))
+    config = yaml.safe_load(rendered["ConfigMap", "culvert-relay"]["data"]["relay.yml"])
+    assert config["issuers"] == [
+        {"id": "cluster", "publicKeyFile": "/etc/culvert/issuer/issuer.pub", "hostnames": ["*.example.com"]}
+    ]
+    assert "culvert-relay-tunnel.culvert-system.svc.cluster.local" in config["serverNames"]
+    volumes = {v["name"]: v for v in rendered["StatefulSet", "culvert-relay"]["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["issuer"]["configMap"]["name"] == "culvert-issuer"
+    secrets = [s["secret"]["name"] for s in volumes["certificates"]["projected"]["sources"]]
+    assert secrets == ["culvert-relay-tls", "shop-tls"]
+    arguments = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    names = next(a for a in arguments if a.startswith("--relay-server-names="))
+    assert names.removeprefix("--relay-server-names=").split(",") == config["serverNames"]
+
+
+def test_the_relays_configuration_is_one_that_the_relay_accepts(render: Render, tmp_path: Path) -> None:
+    text = objects(render(*RELAY))["ConfigMap", "culvert-relay"]["data"]["relay.yml"]
+    assert parse_config(text.encode(), folder=tmp_path).issuers[0].hostnames == ("*.example.com",)
+
+
+def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Render) -> None:
+    values = ("operator.tunnelNamespaces={a,b}", "operator.allowedHostnames={*.example.com}")
+    rendered = objects(render(*RELAY, *values, "operator.defaultTunnel=a/main", "issuer.existingSecret=mine"))
+    arguments = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert arguments[:2] == ["operator", "run"]
+    settings = from_args(parser.parse_args(arguments[2:]), {"POD_NAMESPACE": "culvert-system"})
+    assert settings.options.tunnel_namespaces == ("a", "b")
+    assert settings.options.allowed_hostnames == ("*.example.com",)
+    assert str(settings.options.default_tunnel) == "a/main"
+    assert settings.issuer_secret == "mine"
+    assert settings.relay_services == ("culvert-relay-tunnel",)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_every_pod_meets_pod_security_restricted_and_writes_nothing(render: Render, kind: str) -> None:
+    pods = [o["spec"]["template"]["spec"] for (k, _), o in objects(render(*RELAY)).items() if k == kind]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security["readOnlyRootFilesystem"] is True
+            assert container["resources"]["requests"]["cpu"]
+
+
+def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None:
+    def namespaces(*settings: str) -> list[str]:
+        documents = [d for d in yaml.safe_load_all(render(*settings).stdout) if d]
+        wanted = ("Role", "culvert-operator-tunnels")
+        return [d["metadata"]["namespace"] for d in documents if (d["kind"], d["metadata"]["name"]) == wanted]
+
+    assert namespaces() == ["culvert-system"]
+    assert namespaces("operator.tunnelNamespaces={a,b}") == ["a", "b"]
+    assert namespaces("operator.tunnelNamespaces={*}") == []
+    rules = objects(render("operator.tunnelNamespaces={*}"))["ClusterRole", "culvert-operator"]["rules"]
+    assert any("deployments" in r["resources"] for r in rules)
+    rules = objects(render())["ClusterRole", "culvert-operator"]["rules"]
+    assert not any(r["resources"] in (["secrets"], ["deployments"]) for r in rules)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (("relay.enabled=true",), "relay.hostnames is empty"),
+        (("relay.replica=2",), "replica"),
+        ((*RELAY, "relay.service.type=Ingress"), "service/type"),
+        (("operator.allowedHostnames={Example.com}",), "allowedHostnames"),
+        (("image.pullPolicy=Sometimes",), "pullPolicy"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(render: Render, settings: tuple[str, ...], problem: str) -> None:
+    done = render(*settings)
+    assert done.returncode != 0
+    assert problem in done.stderr.replace(".", "/") or problem in done.stderr

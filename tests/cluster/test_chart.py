@@ -1,0 +1,83 @@
+"""The chart judged by kubeconform against the schemas of a real API server, and by that server itself."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "culvert"
+VALUES = {
+    "operator alone": (),
+    "with a relay": (
+        "relay.enabled=true",
+        "relay.hostnames={*.example.com}",
+        "relay.tls.secretNames={shop-tls}",
+        "relay.service.type=LoadBalancer",
+        "operator.tunnelNamespaces={culvert-system,edge}",
+        "issuer.existingSecret=mine",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def schemas(control_plane: Any, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The API server's own OpenAPI document as one strict JSON schema per kind, as kubeconform reads them."""
+    folder: Path = tmp_path_factory.mktemp("schemas")
+    document = json.loads(control_plane.kubectl("get", "--raw", "/openapi/v2").stdout)
+    definitions = document["definitions"]
+    for name, definition in definitions.items():
+        # An int-or-string is "string" in OpenAPI v2; without this a port by number would be refused.
+        if definition.get("format") == "int-or-string":
+            definitions[name] = {"type": ["string", "integer"]}
+        elif "properties" in definition and "additionalProperties" not in definition:
+            definition["additionalProperties"] = False
+    used = {d["kind"] for values in VALUES.values() for d in yaml.safe_load_all(render(helm, values)) if d}
+    for definition in definitions.values():
+        for kind in definition.get("x-kubernetes-group-version-kind", []):
+            if kind["kind"] not in used:
+                continue
+            version = "-".join(part for part in (kind["group"].partition(".")[0], kind["version"]) if part)
+            schema = {**definition, "definitions": definitions}
+            (folder / f"{kind['kind'].lower()}-{version}.json").write_text(json.dumps(schema))
+    return folder
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_kubeconform_strict_passes(values: tuple[str, ...], schemas: Path, helm: str, kubeconform: str) -> None:
+    rendered = render(helm, values)
+    location = f"{schemas}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+    command = [kubeconform, "-strict", "-summary", "-output", "json", "-schema-location", location, "-"]
+    done = subprocess.run(command, input=rendered, capture_output=True, text=True, check=False, timeout=120)
+    summary = json.loads(done.stdout)
+    assert done.returncode == 0, summary.get("resources")
+    assert summary["summary"]["invalid"] == summary["summary"]["errors"] == summary["summary"]["skipped"] == 0
+    assert summary["summary"]["valid"] == len([d for d in yaml.safe_load_all(rendered) if d])
+
+
+def test_kubeconform_notices_a_field_that_does_not_exist(schemas: Path, helm: str, kubeconform: str) -> None:
+    rendered = render(helm, ()).replace("enableServiceLinks:", "enableServiceLinx:")
+    location = f"{schemas}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+    command = [kubeconform, "-strict", "-schema-location", location, "-"]
+    done = subprocess.run(command, input=rendered, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert "enableServiceLinx" in done.stdout
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_api_server_accepts_every_object(values: tuple[str, ...], control_plane: Any, helm: str) -> None:
+    for name in ("culvert-system", "edge"):
+        control_plane.kubectl("create", "namespace", name, check=False)
+        label = "pod-security.kubernetes.io/warn=restricted"
+        control_plane.kubectl("label", "--overwrite", "namespace", name, label)
+    options = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+    done = control_plane.kubectl(*options, input=render(helm, values))
+    assert "Warning" not in done.stderr
+
+
+def render(helm: str, values: tuple[str, ...]) -> str:
+    options = [part for value in values for part in ("--set", value)]
+    command = [helm, "template", "culvert", str(CHART), "-n", "culvert-system", "--kube-version", "1.37.2", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
