@@ -35,7 +35,7 @@ class Hello:
     window: int = INITIAL_WINDOW
     max_streams: int = MAX_STREAMS
     features: tuple[str, ...] = ()
-    proof: str = ""
+    proof: str = field(default="", repr=False)
     relay: str = ""
     ids: tuple[str, ...] = ()
 
@@ -166,7 +166,7 @@ class CredentialResult:
 class Credential:
     """A newer credential of the same tunnel, with a proof by its own key over this session's nonce."""
 
-    credential: str
+    credential: str = field(repr=False)
     proof: str = field(repr=False)
 
     def encode(self) -> bytes:

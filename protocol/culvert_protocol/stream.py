@@ -176,7 +176,10 @@ class Stream:
         if self._fin_held:
             self._frame(b"", FIN)
             self._held = None
+            was_blocked, self.blocked = self.blocked, False
             self._sent_fin()
+            if was_blocked and not self.closed:
+                self.listener.on_writable()
             return
         self._held = None
         if self.blocked:
