@@ -1,0 +1,46 @@
+# One image for every role: relay, connector and operator are subcommands of one program.
+# `hack/image/build` builds it with docker or buildah; plain `docker build .` works too.
+ARG BASE_IMAGE=python:3.13-slim
+
+# The locked dependencies: rebuilt only when the lock changes. The secrets are optional: how this machine's pip finds
+# packages, and the certificate authorities that it trusts; neither ends up in a layer.
+FROM ${BASE_IMAGE} AS dependencies
+WORKDIR /src
+COPY requirements/image.txt requirements/image.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/pip-ca.crt \
+    python3 -m venv /opt/culvert \
+ && /opt/culvert/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/image.txt
+
+# The same without what only builds.
+FROM dependencies AS runtime
+RUN /opt/culvert/bin/pip uninstall --quiet --yes editables hatchling pathspec pluggy trove-classifiers \
+ && if /opt/culvert/bin/pip show --quiet setuptools; then /opt/culvert/bin/pip uninstall --quiet --yes setuptools; fi \
+ && /opt/culvert/bin/pip uninstall --quiet --yes pip
+
+# culvert itself, in a folder of its own that lies over the environment in the end. No index is needed any more.
+FROM dependencies AS build
+COPY pyproject.toml README.md LICENSE ./
+COPY protocol protocol
+COPY http1 http1
+COPY ingress ingress
+COPY transport transport
+COPY relay relay
+COPY connector connector
+COPY operator operator
+COPY cli cli
+RUN /opt/culvert/bin/pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps \
+    --no-build-isolation --no-warn-script-location --prefix /opt/overlay .
+
+FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="culvert" \
+      org.opencontainers.image.description="A self-hosted Cloudflare Tunnel for Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/opt/culvert/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /
+COPY --from=runtime /opt/culvert /opt/culvert
+COPY --from=build /opt/overlay /opt/culvert
+# A number, so that Kubernetes can see that it is not root. Nothing is written below /: the root may be read-only.
+USER 65532:65532
+ENTRYPOINT ["culvert"]

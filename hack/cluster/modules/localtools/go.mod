@@ -1,0 +1,3 @@
+module culvert.invalid/hack/cluster/localtools
+
+go 1.26.0

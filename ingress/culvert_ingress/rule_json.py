@@ -1,0 +1,188 @@
+"""Rules as JSON objects, one reader and one writer for each kind of service.
+
+Responsible for: the `rules` part of the configuration document, schema 1. Must not know the rest of the document.
+Invariant: `read_rule(write_rule(rule)) == rule` for every valid rule, and what `read_rule` returns is valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from culvert_ingress.addresses import AddressError, host_name_or_ip
+from culvert_ingress.certificates import MAX_PEM, CertificateError, check_certificates
+from culvert_ingress.durations import DurationError, format_ms, parse
+from culvert_ingress.hostnames import HostnameError, normalise_pattern
+from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name, check_socket_path
+from culvert_ingress.paths import MAX_VALUE, PathValueError, check_path
+from culvert_ingress.reading import ObjectReader, ReadingError
+from culvert_ingress.rules import (
+    HelloWorldService,
+    HTTPService,
+    OriginRequest,
+    PathMatch,
+    PathType,
+    Rule,
+    Service,
+    StatusService,
+    UnavailableService,
+    UnixService,
+)
+
+__all__ = ["read_rule", "write_rule"]
+
+MAX_ID = 512
+MAX_MESSAGE = 1024
+MAX_NAME = 255
+MAX_KEPT_CONNECTIONS = 100_000
+
+JSON = dict[str, Any]
+
+_SENTENCES = (HostnameError, PathValueError, AddressError, CertificateError, DurationError, OriginFieldError)
+
+
+def read_rule(value: object, place: str) -> Rule:
+    """A rule from its JSON object. Raises ReadingError."""
+    reader = ObjectReader(value, place)
+    rule = Rule(
+        id=reader.text("id", longest=MAX_ID),
+        hostname=_hostname(reader),
+        path=_path(reader),
+        service=_service(reader.take("service"), reader.at("service")),
+        origin_request=_origin_request(reader.take("originRequest"), reader.at("originRequest")),
+    )
+    reader.finish()
+    return rule
+
+
+def write_rule(rule: Rule) -> JSON:
+    """The JSON object of a rule, with every key that schema 1 has."""
+    return {
+        "id": rule.id,
+        "hostname": rule.hostname,
+        "path": None if rule.path is None else {"type": str(rule.path.type), "value": rule.path.value},
+        "service": _write_service(rule.service),
+        "originRequest": _write_origin_request(rule.origin_request),
+    }
+
+
+def _checked(check: Callable[[str], str], value: str, place: str) -> str:
+    try:
+        return check(value)
+    except _SENTENCES as error:
+        raise ReadingError(f"{place}: {error}") from None
+
+
+def _in_normal_form(check: Callable[[str], str], value: str, place: str) -> str:
+    normal = _checked(check, value, place)
+    if normal != value:
+        raise ReadingError(f"{place} is {value[:80]!r}, which is not in normal form; write {normal!r}.")
+    return value
+
+
+def _hostname(reader: ObjectReader) -> str:
+    value = reader.text("hostname", longest=MAX_NAME, empty=True)
+    return _in_normal_form(normalise_pattern, value, reader.at("hostname")) if value else ""
+
+
+def _path(reader: ObjectReader) -> PathMatch | None:
+    value = reader.take("path")
+    if value is None:
+        return None
+    inner = ObjectReader(value, reader.at("path"))
+    path = PathMatch(
+        inner.choice("type", {str(kind): kind for kind in PathType}), inner.text("value", longest=MAX_VALUE)
+    )
+    inner.finish()
+    try:
+        return check_path(path)
+    except PathValueError as error:
+        raise ReadingError(f"{inner.at('value')}: {error}") from None
+
+
+def _service(value: object, place: str) -> Service:
+    reader = ObjectReader(value, place)
+    service: Service = reader.choice("type", _SERVICES)(reader)
+    reader.finish()
+    return service
+
+
+def _http(reader: ObjectReader) -> Service:
+    scheme = reader.choice("scheme", {"http": "http", "https": "https"})
+    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_NAME), reader.at("host"))
+    return HTTPService(scheme, host, reader.integer("port", low=1, high=65535))
+
+
+def _unix(reader: ObjectReader) -> Service:
+    path = _checked(check_socket_path, reader.text("path", longest=MAX_NAME), reader.at("path"))
+    return UnixService(path, reader.boolean("tls"))
+
+
+_SERVICES: Mapping[str, Callable[[ObjectReader], Service]] = {
+    "http": _http,
+    "unix": _unix,
+    "httpStatus": lambda reader: StatusService(reader.integer("status", low=200, high=599)),
+    "helloWorld": lambda reader: HelloWorldService(),
+    "unavailable": lambda reader: UnavailableService(reader.text("message", longest=MAX_MESSAGE, empty=True)),
+}
+
+
+def _write_service(service: Service) -> JSON:
+    match service:
+        case HTTPService(scheme, host, port):
+            return {"type": "http", "scheme": scheme, "host": host, "port": port}
+        case UnixService(path, tls):
+            return {"type": "unix", "path": path, "tls": tls}
+        case StatusService(status):
+            return {"type": "httpStatus", "status": status}
+        case HelloWorldService():
+            return {"type": "helloWorld"}
+        case UnavailableService(message):
+            return {"type": "unavailable", "message": message}
+
+
+_DURATIONS = {
+    "connectTimeout": "connect_timeout",
+    "tlsTimeout": "tls_timeout",
+    "tcpKeepAlive": "tcp_keep_alive",
+    "keepAliveTimeout": "keep_alive_timeout",
+}
+
+
+def _origin_request(value: object, place: str) -> OriginRequest:
+    """Every key may be missing: then the default of `OriginRequest` holds."""
+    reader = ObjectReader(value, place)
+    found: JSON = {}
+    for key, name in _DURATIONS.items():
+        text = reader.optional_text(key, longest=40)
+        if text is not None:
+            try:
+                found[name] = parse(text)
+            except DurationError as error:
+                raise ReadingError(f"{reader.at(key)}: {error}") from None
+    if reader.has("keepAliveConnections"):
+        found["keep_alive_connections"] = reader.integer("keepAliveConnections", low=0, high=MAX_KEPT_CONNECTIONS)
+    if reader.has("noTLSVerify"):
+        found["no_tls_verify"] = reader.boolean("noTLSVerify")
+    host_header = reader.optional_text("httpHostHeader", longest=MAX_NAME + 6)
+    if host_header is not None:
+        found["http_host_header"] = _checked(check_host_header, host_header, reader.at("httpHostHeader"))
+    server_name = reader.optional_text("originServerName", longest=MAX_NAME)
+    if server_name is not None:
+        found["origin_server_name"] = _in_normal_form(check_server_name, server_name, reader.at("originServerName"))
+    authority = reader.multiline("ca", longest=MAX_PEM)
+    if authority is not None:
+        found["ca"] = _checked(check_certificates, authority, reader.at("ca"))
+    reader.finish()
+    return OriginRequest(**found)
+
+
+def _write_origin_request(request: OriginRequest) -> JSON:
+    return {
+        **{key: format_ms(getattr(request, name)) for key, name in _DURATIONS.items()},
+        "keepAliveConnections": request.keep_alive_connections,
+        "httpHostHeader": request.http_host_header,
+        "originServerName": request.origin_server_name,
+        "noTLSVerify": request.no_tls_verify,
+        "ca": request.ca,
+    }

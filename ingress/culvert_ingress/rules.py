@@ -1,0 +1,111 @@
+"""Rules: which requests go to which service, and how that service is spoken to.
+
+Responsible for: the values that the operator and `config.yml` compile to and that the connector serves. Must not know
+how they are written down (`document`, `config_file`) or matched (`matching`). Invariant: values built by the readers of
+this package hold normalised hostnames, checked paths and addresses; nobody checks them again.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from culvert_ingress.durations import parse
+
+__all__ = [
+    "HTTPService",
+    "HelloWorldService",
+    "OriginRequest",
+    "PathMatch",
+    "PathType",
+    "Rule",
+    "Service",
+    "StatusService",
+    "UnavailableService",
+    "UnixService",
+]
+
+
+class PathType(enum.StrEnum):
+    """How a rule's path is compared with a request's normalised path."""
+
+    EXACT = "Exact"
+    PREFIX = "PathPrefix"  # whole segments: /api matches /api and /api/x, not /apis
+    REGEX = "RegularExpression"  # RE2, anchored at the start
+    SEARCH = "Search"  # RE2, anywhere in the path: cloudflared's `path`
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """A path condition; `value` is in normal form for Exact and PathPrefix, an RE2 expression otherwise."""
+
+    type: PathType
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPService:
+    """An origin over TCP. `host` is a name or a canonical IP address without brackets; `scheme` is http or https."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnixService:
+    """An origin on a Unix socket; with `tls` it is spoken to in HTTPS."""
+
+    path: str
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatusService:
+    """The connector answers with this status itself (200-599)."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class HelloWorldService:
+    """The connector answers with its own test page."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableService:
+    """A rule whose service does not exist: answered with 503 and `message`, never with the fallback."""
+
+    message: str
+
+
+Service = HTTPService | UnixService | StatusService | HelloWorldService | UnavailableService
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRequest:
+    """How an origin is spoken to; cloudflared's names and defaults. Durations are milliseconds.
+
+    `ca` is PEM text of certificates that replace the system's roots for this origin; None keeps the system's.
+    """
+
+    connect_timeout: int = parse("30s")
+    tls_timeout: int = parse("10s")
+    tcp_keep_alive: int = parse("30s")  # 0: off
+    keep_alive_connections: int = 100  # idle connections kept per origin; 0: none
+    keep_alive_timeout: int = parse("90s")
+    http_host_header: str | None = None
+    origin_server_name: str | None = None
+    no_tls_verify: bool = False
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `hostname` is a normalised exact name or `*.suffix`, or "" for any; `path` None is any path."""
+
+    id: str
+    hostname: str
+    path: PathMatch | None
+    service: Service
+    origin_request: OriginRequest = OriginRequest()
