@@ -115,9 +115,12 @@ def find_helm() -> str:
     found = shutil.which("helm")
     if found:
         return found
-    print("      building helm from its pinned Go module (once)", flush=True)
-    stream(str(CLUSTER), "build", "helm")
-    return run(str(CLUSTER), "path", "helm").strip()
+    built = run(str(CLUSTER), "path", "helm", check=False).strip()
+    if not built:
+        print("      building helm from its pinned Go module (once)", flush=True)
+        stream(str(CLUSTER), "build", "helm")
+        built = run(str(CLUSTER), "path", "helm").strip()
+    return built
 
 
 class Steps:
