@@ -2,7 +2,8 @@
 
 Responsible for: deciding from all `Connection` values of a message whether the connection persists, whether an
 upgrade is meant, and which further fields end at this hop. Must not know requests from responses.
-Invariant: no peer can have a field dropped that routing or framing rests on.
+Invariant: no peer can have a field dropped that routing or framing rests on, because those are taken out of the block
+before the fields that `Connection` lists are.
 """
 
 import re
@@ -10,10 +11,8 @@ from typing import Final
 
 from .grammar import option_list
 
-PROTECTED: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"close", b"upgrade", b"keep-alive"}
-)
-"""Options that never name a field to drop: framing and routing, and those dealt with elsewhere."""
+_USUAL: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
+"""Options that are not looked for among the fields: no block that comes here holds them."""
 
 
 class ConnectionOptions:
@@ -40,7 +39,7 @@ def parse_options(value: bytes) -> ConnectionOptions | None:
     if tokens is None:
         return None
     return ConnectionOptions(
-        b"close" in tokens, b"keep-alive" in tokens, b"upgrade" in tokens, frozenset(tokens) - PROTECTED
+        b"close" in tokens, b"keep-alive" in tokens, b"upgrade" in tokens, frozenset(tokens) - _USUAL
     )
 
 

@@ -70,6 +70,7 @@ REFUSED = [
     ("CR after the size", b"5\rhello\r\n0\r\n\r\n"),
     ("CR CR LF after the size", b"5\r\r\nhello\r\n"),
     ("LF after the data", b"5\r\nhello\n0\r\n\r\n"),
+    ("CR and another byte after the data", b"5\r\nhello\rx0\r\n\r\n"),
     ("CR after the data", b"5\r\nhello\r0\r\n\r\n"),
     ("no line end after the data", b"5\r\nhello0\r\n\r\n"),
     ("more data than the size", b"5\r\nhello!\r\n0\r\n\r\n"),

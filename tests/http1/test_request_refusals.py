@@ -201,6 +201,12 @@ REFUSALS = [
     Refusal(f"{SIZE}: 201 fields after an empty line", b"\r\n" + get(*[b"A: b"] * 200), 431, "head_too_large"),
     Refusal(f"{SIZE}: 201 fields, usual shape", get(*[b"A:"] * 200), 431, "head_too_large"),
     Refusal(f"{SIZE}: over 32 KiB", get(*[b"A: " + b"b" * 10_000] * 4), 431, "head_too_large"),
+    Refusal(f"{SIZE}: a control byte, then too long a target", b"GET /\x01" + b"a" * 10_000, 400, "bad_request"),
+    Refusal(
+        f"{SIZE}: too long a target, then a control byte", b"GET /" + b"a" * 10_000 + b"\1", 414, "target_too_long"
+    ),
+    Refusal(f"{SIZE}: a control byte, then over 32 KiB", get(b"A: \x01", *[b"A: b"] * 7_000), 400, "bad_request"),
+    Refusal(f"{SIZE}: over 32 KiB, then a control byte", get(*[b"A: b"] * 7_000, b"A: \x01"), 431, "head_too_large"),
     Refusal(f"{SIZE}: over 32 KiB without an end", get(*[b"A: " + b"b" * 1_000] * 40)[:-4], 431, "head_too_large"),
 ]
 

@@ -1,0 +1,127 @@
+"""The relay addresses a connector may dial, and which of them is next: values in, an address out.
+
+Responsible for the order in which addresses are tried (uncovered ones first, those that
+failed last, those that rest not at all), for how many sessions are wanted, and for which session should move when
+an address or a relay id has none.
+
+Must not know: DNS, sockets, clocks; the caller hands in what a name resolved to and the time.
+
+Invariants: an address that rests is never chosen; an address that failed is chosen only when every other one has
+failed since or rests.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from culvert_ingress.addresses import split_address
+
+REST = 10.0
+"""Seconds an address rests at least after a relay said that it has enough of this connector's sessions."""
+MAX_ADDRESSES = 64
+"""Addresses that one connector keeps of all its names; more would be a mistake in DNS, not a fleet of relays."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayName:
+    """One configured relay: a name or IP literal, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One socket address that a relay's name resolved to."""
+
+    ip: str
+    port: int
+    name: RelayName
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What happened at an address: when it last failed (0: never since its last success), until when it rests."""
+
+    failed_at: float = 0.0
+    resting_until: float = 0.0
+
+
+NEVER = Record()
+
+
+def parse(text: str) -> RelayName:
+    """`host:port` or `[v6]:port` as a relay to dial. Raises `culvert_ingress.addresses.AddressError`."""
+    host, port = split_address(text)
+    return RelayName(host=host, port=port)
+
+
+def merge(names: Sequence[RelayName], resolved: Mapping[RelayName, Sequence[str]]) -> tuple[Address, ...]:
+    """All addresses of all names, each once, names interleaved so that the first few are of distinct names."""
+    rows = [[Address(ip, name.port, name) for ip in resolved.get(name, ())] for name in names]
+    seen: dict[tuple[str, int], Address] = {}
+    for depth in range(max((len(row) for row in rows), default=0)):
+        for row in rows:
+            if depth < len(row):
+                seen.setdefault((row[depth].ip, row[depth].port), row[depth])
+    return tuple(seen.values())[:MAX_ADDRESSES]
+
+
+def wanted(sessions: int, *, addresses: int, relay_ids: int) -> int:
+    """How many sessions to keep: as configured, but one for every address and for every relay worker at least."""
+    return max(sessions, min(addresses, MAX_ADDRESSES), min(relay_ids, MAX_ADDRESSES))
+
+
+def choose(
+    addresses: Sequence[Address],
+    *,
+    in_use: Iterable[Address],
+    records: Mapping[Address, Record],
+    now: float,
+) -> Address | None:
+    """The address to dial next, or None when there is none or all of them rest.
+
+    `in_use` holds the address of every session and of every dial under way, with repetitions.
+    """
+    load = Counter(in_use)
+    free = [
+        (records.get(address, NEVER).failed_at, load[address], position, address)
+        for position, address in enumerate(addresses)
+        if records.get(address, NEVER).resting_until <= now
+    ]
+    return min(free)[3] if free else None
+
+
+def rested_at(addresses: Sequence[Address], records: Mapping[Address, Record]) -> float | None:
+    """When the first of these addresses may be dialled; None without addresses."""
+    return min((records.get(address, NEVER).resting_until for address in addresses), default=None)
+
+
+def uncovered(
+    places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address], relay_ids: Iterable[str]
+) -> frozenset[str]:
+    """The addresses and relay ids that have no session. `places` holds each session's address and relay id."""
+    held = {str(address) for address, _ in places.values()}
+    ids = {relay_id for _, relay_id in places.values()}
+    return frozenset({str(address) for address in addresses} - held) | frozenset(set(relay_ids) - ids)
+
+
+def crowded(places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address]) -> int | None:
+    """The session (its key in `places`) that can best move to where one is missing; None: each is needed.
+
+    Sessions at addresses that are gone move first, then those whose address carries another one, newest key first, so
+    that the oldest sessions stay. A session that alone covers its address or its relay id never moves.
+    """
+    by_address = Counter(address for address, _ in places.values())
+    by_id = Counter(relay_id for _, relay_id in places.values())
+    gone = [key for key, (address, one) in places.items() if address not in addresses and by_id[one] > 1]
+    spare = [key for key, (address, one) in places.items() if by_address[address] > 1 and by_id[one] > 1]
+    return max(gone or spare, default=None)

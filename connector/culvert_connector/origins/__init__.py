@@ -1,0 +1,1 @@
+"""The services behind the connector: pooled connections to them and the exchanges that run on these."""

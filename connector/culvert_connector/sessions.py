@@ -1,0 +1,579 @@
+"""The set of sessions a connector keeps: how many, to which addresses, and what happens when one ends or must move.
+
+Responsible for carrying out the decisions of `dialling` (backoff, pacing, choice of address, which session moves) and
+for make-before-break: a session that has to go leaves only when its successor is connected.
+
+Must not know: TLS and the upgrade (`dialler`), frames (`session`), rules, origins.
+
+Invariants: a slot number is never used by two places at once, and its generation only grows; there are never fewer
+places than wanted while running; every session that left its place is drained and in the end closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from culvert_connector.dialling import addresses, pacing
+from culvert_connector.dialling.addresses import Address, Record, RelayName
+from culvert_connector.dialling.backoff import Failures, grace
+from culvert_connector.dialling.dialer import UNREACHABLE, Call, DialError, Dialled
+from culvert_connector.session import Offer, RelaySession, State
+from culvert_protocol.credentials_file import CredentialsFile
+from culvert_protocol.heads import Open
+from culvert_protocol.stream import Stream
+
+log = logging.getLogger(__name__)
+
+RESOLVE_AGE: Final = 1.0
+"""Seconds a resolution is used: a dial resolves again, several at once share."""
+RESOLVE_EVERY: Final = 15.0
+"""Seconds between resolutions while nothing is dialled, to see relays that were added."""
+RETRY_DEAD: Final = 60.0
+"""Seconds after which an address that failed counts as one that should have a session."""
+LOG_EVERY: Final = 30.0
+"""Seconds between two log lines about one address that keeps failing in the same way."""
+MAX_LEAVING: Final = 32
+"""Sessions that left their place and still serve; beyond it the oldest is closed."""
+
+Dial = Callable[[Call], Awaitable[Dialled]]
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """Where to dial and how to trust what answers."""
+
+    names: tuple[RelayName, ...]
+    server_name: str | None
+    context: ssl.SSLContext
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayError:
+    """Why an address has no session now."""
+
+    address: str
+    reason: str
+    message: str
+
+
+class Place:
+    """One of the wanted sessions: whatever happens, it dials again. `replaces` is the place it takes over from."""
+
+    def __init__(self, slot: int, *, replaces: Place | None = None) -> None:
+        self.slot = slot
+        self.replaces = replaces
+        self.session: RelaySession | None = None
+        self.dialling: Address | None = None
+        self.failures = Failures()
+        self.over = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class SessionSet:
+    """Keeps the sessions. Hears of them as their `SessionOwner`; tells `on_change` and `on_open` further."""
+
+    def __init__(
+        self,
+        *,
+        connector_id: str,
+        dial: Dial,
+        resolve: Lookup,
+        random: Callable[[], float],
+        on_change: Callable[[], None],
+        on_open: Callable[[Stream, Open, bytes, bool], None],
+    ) -> None:
+        self.reconnects = 0
+        self._connector_id = connector_id
+        self._dial = dial
+        self._resolve = resolve
+        self._random = random
+        self._on_change = on_change
+        self._on_open = on_open
+        self._loop = asyncio.get_running_loop()
+        self._settings: RelaySettings | None = None
+        self._credentials: CredentialsFile | None = None
+        self._offer: Offer | None = None
+        self._places: list[Place] = []
+        self._leaving: list[RelaySession] = []
+        self._records: dict[Address, Record] = {}
+        self._errors: dict[str, RelayError] = {}
+        self._logged: dict[str, tuple[str, float]] = {}
+        self._addresses: tuple[Address, ...] = ()
+        self._resolved: dict[RelayName, tuple[str, ...]] = {}
+        self._resolved_at = -RESOLVE_EVERY
+        self._unresolved: set[RelayName] = set()
+        self._move_at = 0.0
+        self._moves = 0
+        self._missing: frozenset[str] = frozenset()
+        self._look = asyncio.Event()
+        self._resolving: asyncio.Task[None] | None = None
+        self._dials: dict[Place, float] = {}
+        self._last_start: float | None = None
+        self._turn = asyncio.Event()
+        self._generation = 0
+        self._settle = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    # -- what the connector sets -------------------------------------------------------------------------------
+
+    def configure(self, settings: RelaySettings) -> None:
+        """Where to dial from now on; sessions at names that are no longer listed move."""
+        changed = self._settings is not None and self._settings.names != settings.names
+        self._settings = settings
+        if changed:
+            self._resolved_at = -RESOLVE_EVERY
+            self._look.set()
+        self._reconcile()
+
+    def authenticate(self, credentials: CredentialsFile) -> None:
+        """The credential to use from now on: in-band where the tunnel is the same, else by new sessions."""
+        before, self._credentials = self._credentials, credentials
+        if before is not None and before.credential == credentials.credential:
+            return
+        for place in list(self._places):
+            session = place.session
+            if session is None or session.state is not State.CONNECTED:
+                continue
+            old, new = session.credentials.read_credential(), credentials.read_credential()
+            if old.tunnel == new.tunnel and new.issued_at >= old.issued_at:
+                session.renew(credentials)
+            else:
+                self._replace(place)
+        self._reconcile()
+
+    def present(self, offer: Offer) -> None:
+        """The grant and revocations that every session presents from now on."""
+        self._offer = offer
+        for session in self.sessions():
+            session.present(offer)
+        self._settle.set()
+
+    async def settled(self, version: int) -> None:
+        """Returns once every session has the relay's answer to the grant of this version (or has none to come)."""
+        while not all(session.settled(version) for session in self.sessions()):
+            self._settle.clear()
+            await self._settle.wait()
+
+    def start(self) -> None:
+        """Begins to dial; settings, credentials and offer must be there."""
+        if self._watcher is None and not self._stopping:
+            self._watcher = self._loop.create_task(self._watch())
+            self._reconcile()
+
+    async def drain(self, reason: str, *, acknowledged_within: float, deadline: float) -> None:
+        """Stops dialling, drains every session, and returns when all have ended or `deadline` (loop time) is here.
+
+        What is left then is closed: its requests are cut. A relay that does not acknowledge in time does not hold
+        up the exit once its streams are served.
+        """
+        self._stopping = True
+        await self._stop_tasks()
+        sessions = self.sessions()
+        for session in sessions:
+            session.drain(reason)
+        begun = self._loop.time()
+        while self._loop.time() < deadline:
+            sessions = [one for one in sessions if one.state is not State.CLOSED]
+            if not sessions:
+                return
+            late = self._loop.time() - begun > acknowledged_within
+            if late and not any(one.streams or one.link.queued for one in sessions):
+                break
+            await asyncio.sleep(min(0.05, max(deadline - self._loop.time(), 0.0)))
+        for session in sessions:
+            session.close("the connector stops")
+
+    async def close(self) -> None:
+        """Ends everything now."""
+        self._stopping = True
+        await self._stop_tasks()
+        for session in self.sessions():
+            session.close("the connector stops")
+
+    # -- what others read --------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[RelaySession]:
+        """Every session that is not closed, also those that drain."""
+        return [place.session for place in self._places if place.session is not None] + self._leaving
+
+    def dialling(self) -> Iterator[tuple[int, Address | None]]:
+        """(slot, address) of the places that have no session now."""
+        return ((place.slot, place.dialling) for place in self._places if place.session is None)
+
+    def errors(self) -> list[RelayError]:
+        """The last failure of every address that has had none but failures since."""
+        return sorted(self._errors.values(), key=lambda error: error.address)
+
+    @property
+    def probed(self) -> int:
+        """Sessions whose data path works."""
+        return sum(1 for session in self.sessions() if session.probed)
+
+    @property
+    def in_use(self) -> CredentialsFile | None:
+        """The credential that may be reported: the newest one once no active session uses another."""
+        active = [one.credentials for one in self.sessions() if one.state is State.CONNECTED]
+        current = self._credentials
+        if current is None or not active or all(one.credential == current.credential for one in active):
+            return current
+        return min(active, key=lambda one: one.read_credential().issued_at)
+
+    # -- SessionOwner ------------------------------------------------------------------------------------------
+
+    def session_changed(self, session: RelaySession) -> None:
+        """A result, a probe, a state."""
+        self._settle.set()
+        self._on_change()
+
+    def session_ready(self, session: RelaySession) -> None:
+        """Connected: its address is good, and the place it takes over from may leave."""
+        self._records.pop(session.address, None)
+        self._errors.pop(str(session.address), None)
+        self._logged.pop(str(session.address), None)
+        for place in list(self._places):
+            if place.session is session and place.replaces is not None:
+                self._look.set()  # there may be another one to move
+                old, place.replaces = place.replaces, None
+                self._leave(old, "another session took its place")
+        log.info(
+            "Session %d is connected to relay %s at %s.", session.slot, session.relay, session.address,
+            extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
+        )  # fmt: skip
+        self._wake()
+        self._on_change()
+        self._loop.call_soon(self._reconcile)
+
+    def session_draining(self, session: RelaySession, reason: str) -> None:
+        """The relay leaves: its address is tried last, a new session is dialled at once, this one serves on."""
+        log.info("Relay %s drains (%s); dialling another session.", session.relay, reason)
+        self._failed(session.address)
+        self._vacate(session)
+        self._on_change()
+
+    def session_stuck(self, session: RelaySession) -> None:
+        """Probes are lost: a new session replaces it; what it has may still get through."""
+        log.warning("The data path of session %d to relay %s is stuck; replacing it.", session.slot, session.relay)
+        self._failed(session.address)
+        session.drain("its data path is stuck")
+        self._vacate(session)
+
+    def session_credential(self, session: RelaySession, accepted: bool, reason: str) -> None:
+        """In-band renewal: done, or a new session with the new credential has to take over."""
+        if not accepted:
+            log.warning("Relay %s refused the newer credential in-band: %s.", session.relay, reason)
+            for place in list(self._places):
+                if place.session is session:
+                    self._replace(place)
+        self._on_change()
+
+    def session_closed(self, session: RelaySession, reason: str) -> None:
+        """Gone."""
+        if session in self._leaving:
+            self._leaving.remove(session)
+        log.info(
+            "The session to relay %s at %s has ended: %s.", session.relay or "?", session.address, reason,
+            extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
+        )  # fmt: skip
+        self._vacate(session)
+        self._settle.set()
+        self._on_change()
+
+    def session_opened(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
+        """A request."""
+        self._on_open(stream, head, body, fin)
+
+    # -- places ------------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> int:
+        settings = self._settings
+        if settings is None:
+            return 0
+        ids = {one for session in self.sessions() if session.active for one in session.relay_ids}
+        good = sum(1 for address in self._addresses if not self._lately_failed(address))
+        return addresses.wanted(settings.sessions, addresses=good, relay_ids=len(ids))
+
+    def _reconcile(self) -> None:
+        """Adds the places that are missing, moves those that are elsewhere needed, lets surplus ones leave."""
+        if self._watcher is None or self._stopping or self._settings is None or self._credentials is None:
+            return
+        replacing = {place.replaces for place in self._places if place.replaces is not None}
+        settled = [place for place in self._places if place.replaces is None]
+        wanted = self._wanted()
+        for _ in range(wanted - len(settled)):
+            self._add(Place(self._free_slot()))
+        spare = [place for place in reversed(settled) if place not in replacing]
+        spare.sort(key=lambda place: place.session is not None)
+        for place in spare[: max(len(settled) - wanted, 0)]:
+            self._leave(place, "fewer sessions are wanted")
+        names = set(self._settings.names)
+        if not replacing:
+            for place in self._places:
+                if place.session is not None and place.session.address.name not in names:
+                    self._replace(place)
+                    return
+
+    def _spread(self) -> None:
+        """Moves one session to where one is missing; at growing intervals while that changes nothing."""
+        if self._stopping or any(place.session is None or place.replaces is not None for place in self._places):
+            return
+        sessions = {place.slot: place.session for place in self._places if place.session is not None}
+        held = {slot: (one.address, one.relay) for slot, one in sessions.items() if one.active}
+        ids = {relay_id for one in sessions.values() if one.active for relay_id in one.relay_ids}
+        good = [address for address in self._addresses if not self._lately_failed(address)]
+        missing = addresses.uncovered(held, addresses=good, relay_ids=ids)
+        now = self._loop.time()
+        if missing != self._missing:
+            self._missing, self._moves, self._move_at = missing, 0, now
+        moving = addresses.crowded(held, addresses=good) if missing and now >= self._move_at else None
+        if moving is None:
+            return
+        self._move_at = now + RESOLVE_EVERY * 2.0 ** min(self._moves, 6)
+        self._moves += 1
+        for place in list(self._places):
+            if place.slot == moving:
+                self._replace(place)
+
+    def _add(self, place: Place) -> None:
+        self._places.append(place)
+        place.task = self._loop.create_task(self._keep(place))
+
+    def _replace(self, place: Place) -> None:
+        """Dials a successor; `place` leaves once that is connected."""
+        if not any(other.replaces is place for other in self._places):
+            self._add(Place(self._free_slot(), replaces=place))
+
+    def _leave(self, place: Place, reason: str) -> None:
+        """A place is given up; its session drains."""
+        if place not in self._places:
+            return
+        self._places.remove(place)
+        for other in self._places:
+            if other.replaces is place:
+                other.replaces = None
+        if place.task is not None:
+            place.task.cancel()
+        session, place.session = place.session, None
+        if session is not None and session.state is not State.CLOSED:
+            self._depart(session)
+            session.drain(reason)
+
+    def _vacate(self, session: RelaySession) -> None:
+        """A session no longer fills its place: the place dials again."""
+        for place in self._places:
+            if place.session is session:
+                place.session = None
+                place.over.set()
+                if session.state is not State.CLOSED:
+                    self._depart(session)
+
+    def _depart(self, session: RelaySession) -> None:
+        self._leaving.append(session)
+        if len(self._leaving) > MAX_LEAVING:
+            self._leaving[0].close("too many sessions drain at once")
+
+    def _free_slot(self) -> int:
+        used = {place.slot for place in self._places} | {session.slot for session in self._leaving}
+        return next(slot for slot in range(1024) if slot not in used)
+
+    # -- one place's life --------------------------------------------------------------------------------------
+
+    async def _keep(self, place: Place) -> None:
+        """Dials, waits for the end, dials again; ends when the place is given up."""
+        while not self._stopping:
+            await asyncio.sleep(place.failures.delay(self._random()))
+            if place.session is None and any(session.slot == place.slot for session in self._leaving):
+                # The session that drains keeps its slot: a higher generation of it would end it at the relay.
+                place.slot = self._free_slot()
+            await self._my_turn(place)
+            try:
+                session = await self._connect(place)
+            except Exception:  # a place that dies would be a session less for ever
+                log.exception("A dial failed in an unforeseen way; trying again.")
+                session = None
+            finally:
+                self._dials.pop(place, None)
+                place.dialling = None
+                self._wake()
+            if session is None:
+                place.failures = place.failures.after(lived=None, needed=0.0)
+                if place.replaces is not None and place.failures.count >= 3:
+                    # The session it was to replace is better than none.
+                    self._places.remove(place)
+                    return
+                continue
+            needed = grace(self._random())
+            await place.over.wait()
+            place.over.clear()
+            lived = self._loop.time() - session.started_at
+            place.failures = place.failures.after(lived=lived, needed=needed)
+            self.reconnects += 1
+
+    async def _my_turn(self, place: Place) -> None:
+        while True:
+            connected = sum(1 for session in self.sessions() if session.active)
+            wait = pacing.wait_before_dial(
+                now=self._loop.time(),
+                last_start=self._last_start,
+                under_way=self._dials.values(),
+                connected=connected,
+            )
+            if wait <= 0:
+                self._last_start = self._dials[place] = self._loop.time()
+                return
+            self._turn.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._turn.wait()
+
+    def _wake(self) -> None:
+        self._turn.set()
+
+    async def _connect(self, place: Place) -> RelaySession | None:
+        """One dial of this place; None when it failed, after having noted why."""
+        await self._refresh(RESOLVE_AGE)
+        settings, credentials = self._settings, self._credentials
+        assert settings is not None
+        assert credentials is not None
+        while True:
+            now = self._loop.time()
+            in_use = [one.address for one in self.sessions() if one.state in (State.CONNECTING, State.CONNECTED)]
+            in_use += [other.dialling for other in self._places if other.dialling is not None]
+            address = addresses.choose(self._addresses, in_use=in_use, records=self._records, now=now)
+            if address is not None:
+                break
+            rested = addresses.rested_at(self._addresses, self._records)
+            if rested is None:
+                return None
+            self._dials.pop(place, None)
+            await asyncio.sleep(max(rested - now, 0.0) + 0.1 * self._random())
+            await self._refresh(RESOLVE_AGE)
+        place.dialling = address
+        self._generation += 1
+        server_name = settings.server_name or address.name.host
+        call = Call(
+            address=address,
+            server_name=server_name,
+            context=settings.context,
+            credential=credentials.credential,
+            connector_id=self._connector_id,
+            slot=place.slot,
+            generation=self._generation,
+        )
+        try:
+            dialled = await self._dial(call)
+        except DialError as error:
+            self._dial_failed(address, error)
+            return None
+        session = RelaySession(
+            slot=place.slot,
+            address=address,
+            server_name=server_name,
+            credentials=credentials,
+            owner=self,
+            loop=self._loop,
+        )
+        place.session = session
+        place.over.clear()
+        if self._offer is not None:
+            session.present(self._offer)
+        session.start(dialled)
+        return session
+
+    def _dial_failed(self, address: Address, error: DialError) -> None:
+        now = self._loop.time()
+        if error.status in (409, 429):
+            rest = max(addresses.REST, min(error.retry_after, 300.0))
+            record = self._records.get(address, addresses.NEVER)
+            self._records[address] = Record(record.failed_at, now + rest)
+            log.debug("The relay at %s has enough sessions; it rests for %g s.", address, rest)
+            if error.status == 409:
+                return
+        else:
+            self._failed(address)
+        self._report(str(address), error.reason, str(error))
+
+    def _report(self, address: str, reason: str, message: str) -> None:
+        before = self._errors.get(address)
+        self._errors[address] = RelayError(address, reason, message)
+        said, when = self._logged.get(address, ("", -LOG_EVERY))
+        now = self._loop.time()
+        if said != message or now - when >= LOG_EVERY:
+            self._logged[address] = (message, now)
+            fields = {"address": address, "reason": reason}
+            log.warning("%s; trying again.", message, extra={"fields": fields})
+        if before != self._errors[address]:
+            self._on_change()
+
+    def _failed(self, address: Address) -> None:
+        self._records[address] = Record(failed_at=self._loop.time())
+
+    def _lately_failed(self, address: Address) -> bool:
+        failed_at = self._records.get(address, addresses.NEVER).failed_at
+        return failed_at > 0 and self._loop.time() - failed_at < RETRY_DEAD
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESOLVE_EVERY * (0.8 + 0.4 * self._random())):
+                    await self._look.wait()
+            self._look.clear()
+            await self._refresh(RESOLVE_AGE)
+            self._reconcile()
+            self._spread()
+
+    async def _refresh(self, age: float) -> None:
+        """Resolves every name unless that was done less than `age` seconds ago; callers at one time share it."""
+        if self._resolving is None:
+            if self._loop.time() - self._resolved_at < age:
+                return
+            self._resolving = self._loop.create_task(self._resolve_names())
+            self._resolving.add_done_callback(self._names_resolved)
+        await asyncio.shield(self._resolving)
+
+    def _names_resolved(self, task: asyncio.Task[None]) -> None:
+        self._resolving = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _resolve_names(self) -> None:
+        assert self._settings is not None
+        names = self._settings.names
+        for name in names:
+            try:
+                async with asyncio.timeout(5.0):
+                    self._resolved[name] = tuple(await self._resolve(name.host, name.port))
+                if name in self._unresolved:
+                    self._unresolved.discard(name)
+                    self._errors.pop(str(name), None)
+            except (OSError, TimeoutError, UnicodeError) as error:
+                self._unresolved.add(name)
+                why = error.strerror if isinstance(error, OSError) and error.strerror else "the resolver did not answer"
+                sentence = f"the relay's name {name.host} was not found ({why}); check relay addresses and DNS"
+                self._report(str(name), UNREACHABLE, sentence)
+        self._unresolved &= set(names)
+        self._resolved = {name: found for name, found in self._resolved.items() if name in names}
+        self._addresses = addresses.merge(names, self._resolved)
+        known = set(self._addresses)
+        self._records = {address: record for address, record in self._records.items() if address in known}
+        shown = {str(address) for address in known} | {str(name) for name in names}
+        self._errors = {key: error for key, error in self._errors.items() if key in shown}
+        self._logged = {key: value for key, value in self._logged.items() if key in shown}
+        self._resolved_at = self._loop.time()
+
+    async def _stop_tasks(self) -> None:
+        tasks = [place.task for place in self._places if place.task is not None]
+        tasks += [task for task in (self._watcher, self._resolving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

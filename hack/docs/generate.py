@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Writes docs/crd.md from crds/ and docs/troubleshooting.md from the operator's table of reasons.
+
+    python hack/docs/generate.py           write them
+    python hack/docs/generate.py --check   exit 1, naming the files, when they are not what would be written
+
+Both are reference pages: what they say is said once, in the schema and in the table. Needs culvert's own environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from culvert_operator.conditions.reasons import troubleshooting
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ORDER = ("tunnels", "tunnelbindings", "hostnameclaims")
+COMMAND = "python hack/docs/generate.py"
+
+
+def kind_of_value(node: dict[str, Any]) -> str:
+    """The type of a field as a person would say it."""
+    if node.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    if "enum" in node:
+        return " \\| ".join(f"`{value}`" for value in node["enum"])
+    if node.get("type") == "array":
+        items = node["items"]
+        return f"list of {'objects' if items.get('type') == 'object' else kind_of_value(items) + 's'}"
+    if "additionalProperties" in node:
+        return f"map of {kind_of_value(node['additionalProperties'])}s"
+    return str(node.get("type", "object"))
+
+
+def limits(node: dict[str, Any]) -> list[str]:
+    """The bounds of a field, and its default."""
+    found = []
+    if "minimum" in node or "maximum" in node:
+        found.append(f"{node.get('minimum', '…')} to {node.get('maximum', '…')}")
+    if "maxLength" in node and node.get("type") == "string" and "enum" not in node:
+        found.append(f"at most {node['maxLength']} characters")
+    if "maxItems" in node:
+        found.append(f"{node.get('minItems', 0)} to {node['maxItems']} items")
+    if "maxProperties" in node:
+        found.append(f"at most {node['maxProperties']} entries")
+    if "default" in node and node["default"] != {} and not isinstance(node["default"], dict):
+        found.append(f"default `{node['default']}`")
+    return found
+
+
+def rows(path: str, node: dict[str, Any], *, required: bool) -> Iterator[str]:
+    """The table rows of a field and of everything below it."""
+    if path:
+        notes = [*(["**required**"] if required else []), *limits(node)]
+        rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
+        items = node.get("items", {})
+        if items.get("type") == "string":
+            rules += [rule["message"] for rule in items.get("x-kubernetes-validations", ())]
+        said = " ".join(part for part in (node.get("description", ""), _sentences(rules)) if part)
+        yield f"| `{path}` | {kind_of_value(node)} | {', '.join(notes)} | {_cell(said)} |"
+    inner, below = (node["items"], f"{path}[]") if isinstance(node.get("items"), dict) else (node, path)
+    for name, field in inner.get("properties", {}).items():
+        child = f"{below}.{name}" if below else name
+        yield from rows(child, field, required=name in inner.get("required", ()))
+
+
+def _sentences(rules: list[str]) -> str:
+    return " ".join(f"*{rule[0].upper()}{rule[1:]}.*" for rule in dict.fromkeys(rules))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*.", "\\*.").replace("\\*.*", "\\*.*").replace("\n", " ").strip()
+
+
+def page() -> str:
+    """docs/crd.md."""
+    lines = [
+        "# The Kubernetes API: `culvert.dev/v1alpha1`",
+        "",
+        f"<!-- Made from crds/ by `{COMMAND}`. -->",
+        "",
+        "What the API server refuses it refuses with the sentences in italics. Fields of `status` are written by the "
+        "operator only; what conditions mean is on the [troubleshooting page](troubleshooting.md).",
+    ]
+    for file in ORDER:
+        crd = yaml.safe_load((ROOT / "crds" / f"{file}.yaml").read_text())["spec"]
+        version = crd["versions"][0]
+        schema = version["schema"]["openAPIV3Schema"]
+        names = crd["names"]
+        lines += [
+            "",
+            f"## {names['kind']}",
+            "",
+            _cell(schema["description"]),
+            "",
+            f"{crd['scope']} scope; `kubectl get {names['shortNames'][0]}`. "
+            + _cell(_sentences([rule["message"] for rule in schema.get("x-kubernetes-validations", ())])),
+        ]
+        for part in ("spec", "status"):
+            node = schema["properties"].get(part)
+            if node is not None:
+                lines += [
+                    "",
+                    f"### {names['kind']} `{part}`",
+                    "",
+                    "| field | type | limits | meaning |",
+                    "|---|---|---|---|",
+                ]
+                lines += rows("", node, required=True)
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"docs/crd.md": page, "docs/troubleshooting.md": troubleshooting}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description="Write the generated reference pages.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a page is not fresh")
+    check = parser.parse_args(arguments).check
+    stale = []
+    for name, make in PAGES.items():
+        file, text = ROOT / name, make()
+        if check:
+            if not file.exists() or file.read_text() != text:
+                stale.append(name)
+        else:
+            file.write_text(text)
+    if stale:
+        print(f"Not fresh: {', '.join(stale)}. Run: {COMMAND}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

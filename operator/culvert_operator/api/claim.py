@@ -1,0 +1,125 @@
+"""The HostnameClaim: one hostname, the namespace that holds it, and who waits for it.
+
+Responsible for: claim ↔ raw object, the claim's name, times as text. Must not know: who should win.
+Invariants: ``parse_claim(claim_body(c))`` gives ``c`` again; a claim's name follows from its hostname alone, so that
+the API server's AlreadyExists arbitrates between everybody who wants the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from culvert_operator.api.meta import API_VERSION, Raw, mapping, parse_meta, sequence, text
+from culvert_operator.keys import ObjectKey
+
+MAX_PATHS = 512
+MAX_WAITING = 64
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClaimPath:
+    """A path of the hostname and the binding (of the owner's namespace) that it belongs to."""
+
+    type: str
+    value: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A binding that wants the hostname but does not have it; ``since`` as ``claimed_at``."""
+
+    namespace: str
+    name: str
+    tunnel: ObjectKey
+    since: str
+
+    @property
+    def key(self) -> ObjectKey:
+        """The binding that waits."""
+        return ObjectKey(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One HostnameClaim. ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time."""
+
+    hostname: str
+    namespace: str
+    tunnel: ObjectKey
+    claimed_at: str
+    paths: tuple[ClaimPath, ...]
+    waiting: tuple[Waiter, ...] = ()
+    name: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deleting: bool = False
+
+
+def claim_name(hostname: str) -> str:
+    """The object name of a hostname's claim: a hash, for hostnames may be longer than names and hold ``*``."""
+    return "h-" + hashlib.sha256(hostname.encode()).hexdigest()[:48]
+
+
+def timestamp(now: float) -> str:
+    """Epoch seconds → RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: str) -> int:
+    """RFC 3339 → epoch milliseconds; 0 for what is none."""
+    try:
+        return max(0, round(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() * 1000))
+    except ValueError:
+        return 0
+
+
+def parse_claim(raw: Raw) -> Claim:
+    """A HostnameClaim object."""
+    meta, spec = parse_meta(raw), mapping(raw.get("spec"))
+    paths = (mapping(p) for p in sequence(spec.get("paths")))
+    waiting = (mapping(w) for w in sequence(spec.get("waiting")))
+    return Claim(
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        deleting=meta.deleting,
+        hostname=text(spec.get("hostname")),
+        namespace=text(mapping(spec.get("owner")).get("namespace")),
+        tunnel=_key(spec.get("tunnel")),
+        claimed_at=text(spec.get("claimedAt")),
+        paths=tuple(ClaimPath(text(p.get("type")), text(p.get("value")), text(p.get("binding"))) for p in paths),
+        waiting=tuple(
+            Waiter(text(w.get("namespace")), text(w.get("name")), _key(w.get("tunnel")), text(w.get("since")))
+            for w in waiting
+        ),
+    )
+
+
+def _key(value: object) -> ObjectKey:
+    namespace, _, name = text(value).partition("/")
+    return ObjectKey(namespace, name)
+
+
+def claim_body(claim: Claim) -> Raw:
+    """The object to write; with uid and resourceVersion when ``claim`` was read before."""
+    metadata: dict[str, object] = {
+        "name": claim_name(claim.hostname),
+        "labels": {"app.kubernetes.io/managed-by": "culvert"},
+    }
+    if claim.uid:
+        metadata |= {"uid": claim.uid, "resourceVersion": claim.resource_version}
+    spec: dict[str, object] = {
+        "hostname": claim.hostname,
+        "owner": {"namespace": claim.namespace},
+        "tunnel": str(claim.tunnel),
+        "claimedAt": claim.claimed_at,
+        "paths": [{"type": p.type, "value": p.value, "binding": p.binding} for p in claim.paths],
+    }
+    if claim.waiting:
+        spec["waiting"] = [
+            {"namespace": w.namespace, "name": w.name, "tunnel": str(w.tunnel), "since": w.since} for w in claim.waiting
+        ]
+    return {"apiVersion": API_VERSION, "kind": "HostnameClaim", "metadata": metadata, "spec": spec}

@@ -1,0 +1,200 @@
+"""The Tunnel as the planner sees it.
+
+Responsible for: a raw Tunnel → :class:`Tunnel`, with the defaults of the CRD's schema for objects that were stored
+before a default existed. Must not know: conditions, grants' meaning.
+Invariant: never raises; the API server has validated the object already, and what it could not check is checked by
+the modules that use the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text, texts
+from culvert_operator.dns.policies import Policy
+
+DEFAULT_REPLICAS = 2
+DEFAULT_SESSIONS = 4
+DEFAULT_GRACE_SECONDS = 30
+DEFAULT_TTL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRef:
+    """One key of a ConfigMap of the same namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Where connectors dial: ``host:port`` texts, the CA's ConfigMap (None: system roots), the name to verify."""
+
+    addresses: tuple[str, ...]
+    ca: KeyRef | None
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connector:
+    """The connectors' Deployment. The Kubernetes types inside stay as JSON: culvert passes them on as they are."""
+
+    replicas: int
+    sessions: int
+    grace_seconds: int
+    image: str
+    image_pull_secrets: tuple[str, ...]
+    resources: Raw | None
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Any, ...]
+    affinity: Raw | None
+    topology_spread: tuple[Any, ...] | None
+    pod_labels: Mapping[str, str]
+    pod_annotations: Mapping[str, str]
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequirement:
+    """One ``matchExpressions`` entry of a label selector."""
+
+    key: str
+    operator: str
+    values: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who may bind (namespaces ``source`` Same, All or Selector), and to which hostname patterns."""
+
+    source: str
+    match_labels: Mapping[str, str]
+    match_expressions: tuple[LabelRequirement, ...]
+    hostnames: tuple[str, ...]
+    max_rules: int
+
+
+@dataclass(frozen=True, slots=True)
+class ZonefileSettings:
+    """The ConfigMap key of the Tunnel's namespace that holds one zone."""
+
+    config_map: KeyRef
+    zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DNSSettings:
+    """``spec.dns``. ``owner_id`` is empty for the installation's id; ``target_*`` empty: from the relay's addresses."""
+
+    provider: Literal["zonefile", "memory"]
+    owner_id: str
+    policy: Policy
+    ttl: int
+    target_hostname: str
+    target_addresses: tuple[str, ...]
+    zones: tuple[str, ...]
+    zonefile: ZonefileSettings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """One Tunnel; ``status`` is the raw status as it was read."""
+
+    meta: Meta
+    relay: Relay
+    connector: Connector
+    grants: tuple[Grant, ...]
+    fallback_status: int
+    dns: DNSSettings | None
+    retains_records: bool
+    status: Raw
+
+
+def parse_tunnel(raw: Raw) -> Tunnel:
+    """A Tunnel object."""
+    spec = mapping(raw.get("spec"))
+    return Tunnel(
+        meta=parse_meta(raw),
+        relay=_relay(mapping(spec.get("relay"))),
+        connector=_connector(mapping(spec.get("connector"))),
+        grants=tuple(_grant(mapping(g)) for g in sequence(spec.get("grants"))),
+        fallback_status=integer(mapping(spec.get("fallback")).get("httpStatus"), 404),
+        dns=_dns(mapping(spec["dns"])) if isinstance(spec.get("dns"), Mapping) else None,
+        retains_records=spec.get("deletionPolicy") == "Retain",
+        status=mapping(raw.get("status")),
+    )
+
+
+def key_ref(value: object, default_key: str) -> KeyRef | None:
+    """A ``{name, key}`` reference, None when absent."""
+    ref = mapping(value)
+    name = text(ref.get("name"))
+    return KeyRef(name, text(ref.get("key")) or default_key) if name else None
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(v for v in sequence(value) if isinstance(v, str))
+
+
+def _relay(spec: Raw) -> Relay:
+    return Relay(
+        addresses=_strings(spec.get("addresses")),
+        ca=key_ref(spec.get("caConfigMapRef"), "ca.crt"),
+        server_name=text(spec.get("serverName")) or None,
+    )
+
+
+def _connector(spec: Raw) -> Connector:
+    spread = spec.get("topologySpreadConstraints")
+    resources, affinity = mapping(spec.get("resources")), mapping(spec.get("affinity"))
+    secrets = (mapping(s) for s in sequence(spec.get("imagePullSecrets")))
+    return Connector(
+        replicas=integer(spec.get("replicas"), DEFAULT_REPLICAS),
+        sessions=integer(spec.get("sessions"), DEFAULT_SESSIONS),
+        grace_seconds=integer(spec.get("gracePeriodSeconds"), DEFAULT_GRACE_SECONDS),
+        image=text(spec.get("image")),
+        image_pull_secrets=tuple(text(s.get("name")) for s in secrets if text(s.get("name"))),
+        resources=resources or None,
+        node_selector=texts(spec.get("nodeSelector")),
+        tolerations=sequence(spec.get("tolerations")),
+        affinity=affinity or None,
+        topology_spread=sequence(spread) if isinstance(spread, list) else None,
+        pod_labels=texts(spec.get("podLabels")),
+        pod_annotations=texts(spec.get("podAnnotations")),
+        log_level=text(spec.get("logLevel")) or "info",
+    )
+
+
+def _grant(spec: Raw) -> Grant:
+    namespaces = mapping(spec.get("namespaces"))
+    selector = mapping(namespaces.get("selector"))
+    expressions = (mapping(e) for e in sequence(selector.get("matchExpressions")))
+    return Grant(
+        source=text(namespaces.get("from")) or "Same",
+        match_labels=texts(selector.get("matchLabels")),
+        match_expressions=tuple(
+            LabelRequirement(text(e.get("key")), text(e.get("operator")), frozenset(_strings(e.get("values"))))
+            for e in expressions
+        ),
+        hostnames=_strings(spec.get("hostnames")),
+        max_rules=integer(spec.get("maxRules"), 200),
+    )
+
+
+def _dns(spec: Raw) -> DNSSettings:
+    target, zonefile = mapping(spec.get("target")), mapping(spec.get("zonefile"))
+    policies = {str(p): p for p in Policy}
+    ref = key_ref(zonefile.get("configMapRef"), "zone")
+    return DNSSettings(
+        provider="zonefile" if zonefile else "memory",
+        owner_id=text(spec.get("ownerId")),
+        policy=policies.get(text(spec.get("policy")), Policy.SYNC),
+        ttl=integer(spec.get("ttl"), DEFAULT_TTL),
+        target_hostname=text(target.get("hostname")),
+        target_addresses=_strings(target.get("addresses")),
+        zones=_strings(spec.get("zones")),
+        zonefile=ZonefileSettings(ref, text(zonefile.get("zone"))) if ref is not None else None,
+    )

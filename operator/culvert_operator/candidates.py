@@ -1,0 +1,138 @@
+"""Candidates: rules that are well-formed and granted, before anybody asks who holds their hostname.
+
+Responsible for: RuleSpec → :class:`Candidate` or :class:`Rejected`, in one spelling. Must not know: claims, Services.
+Invariant: a bad rule rejects itself only; the outcome does not depend on the order in which bindings are listed
+(quotas are counted in order of the bindings' age, namespace and name).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from culvert_ingress.durations import DurationError
+from culvert_ingress.durations import parse as parse_duration
+from culvert_ingress.hostnames import HostnameError, normalise_pattern
+from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name
+from culvert_ingress.paths import PathValueError, check_path
+from culvert_ingress.rules import OriginRequest, PathMatch, PathType
+from culvert_operator.api.binding import Binding, RuleSpec
+from culvert_operator.api.claim import ClaimPath
+from culvert_operator.api.cluster import Namespace
+from culvert_operator.grants import Grants, NotGranted
+from culvert_operator.keys import ObjectKey
+
+MIN_STATUS, MAX_STATUS = 200, 599
+_PATH_TYPES = {"PathPrefix": PathType.PREFIX, "Exact": PathType.EXACT, "RegularExpression": PathType.REGEX}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rule that could be served; ``origin`` lacks only the CA, which is a reference."""
+
+    binding: Binding
+    rule: RuleSpec
+    hostname: str
+    path: PathMatch
+    origin: OriginRequest
+
+    @property
+    def claim_path(self) -> ClaimPath:
+        """What the rule asks of the hostname's claim."""
+        return ClaimPath(str(self.path.type), self.path.value, self.binding.meta.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A rule that is not served, with the reason of the condition Accepted. ``hostname`` is "" when it is none."""
+
+    rule: RuleSpec
+    hostname: str
+    reason: str
+    message: str
+
+
+Outcome = Candidate | Rejected
+
+
+def by_age(binding: Binding) -> tuple[str, str, str]:
+    """Sort key: oldest object first, then by name; the same for everybody who looks."""
+    return (binding.meta.created, binding.meta.namespace, binding.meta.name)
+
+
+def examine(
+    bindings: Iterable[Binding], *, grants: Grants, namespaces: Mapping[str, Namespace]
+) -> dict[ObjectKey, tuple[Outcome, ...]]:
+    """The outcome of every rule of every binding, in the rules' order."""
+    used: Counter[tuple[int, str]] = Counter()
+    found: dict[ObjectKey, tuple[Outcome, ...]] = {}
+    for binding in sorted(bindings, key=by_age):
+        namespace = namespaces.get(binding.meta.namespace) or Namespace(binding.meta.namespace, {})
+        seen: dict[tuple[str, PathMatch], str] = {}
+        outcomes: list[Outcome] = []
+        for rule in binding.rules:
+            outcome = _examine(binding, rule, grants, namespace, used)
+            if isinstance(outcome, Candidate):
+                twin = seen.setdefault((outcome.hostname, outcome.path), rule.name)
+                if twin != rule.name:
+                    said = f"The rule {twin} of this object already has {outcome.hostname} with this path; remove one."
+                    outcome = Rejected(rule, outcome.hostname, "HostnameConflict", said)
+            outcomes.append(outcome)
+        found[binding.meta.key] = tuple(outcomes)
+    return found
+
+
+def _examine(
+    binding: Binding, rule: RuleSpec, grants: Grants, namespace: Namespace, used: Counter[tuple[int, str]]
+) -> Outcome:
+    try:
+        hostname = str(normalise_pattern(rule.hostname))
+    except HostnameError as error:
+        return Rejected(rule, "", "InvalidRule", str(error))
+    try:
+        path = _path(rule)
+        origin = _origin(rule)
+    except (PathValueError, DurationError, OriginFieldError, ValueError) as error:
+        return Rejected(rule, hostname, "InvalidRule", str(error))
+    granted = grants.allow(hostname, namespace)
+    if isinstance(granted, NotGranted):
+        return Rejected(rule, hostname, granted.reason, granted.message)
+    slot = (granted.index, namespace.name)
+    if used[slot] >= granted.max_rules:
+        return Rejected(
+            rule,
+            hostname,
+            "QuotaExceeded",
+            f"The namespace {namespace.name} may have {granted.max_rules} rules in this Tunnel (grants[{granted.index}]"
+            ".maxRules); remove rules or ask the Tunnel's owner.",
+        )
+    used[slot] += 1
+    return Candidate(binding, rule, hostname, path, origin)
+
+
+def _path(rule: RuleSpec) -> PathMatch:
+    kind = _PATH_TYPES.get(rule.path_type)
+    if kind is None:
+        raise ValueError(f"The path type {rule.path_type!r} is not known; write {', '.join(_PATH_TYPES)}.")
+    value = rule.path
+    if kind is PathType.PREFIX:
+        # /api and /api/ are the same prefix (whole segments); two spellings would be two claims.
+        value = value.rstrip("/") or "/"
+    return check_path(PathMatch(kind, value))
+
+
+def _origin(rule: RuleSpec) -> OriginRequest:
+    if (rule.service is None) == (rule.http_status is None):
+        raise ValueError("A rule has either a service or an httpStatus.")
+    if rule.http_status is not None and not MIN_STATUS <= rule.http_status <= MAX_STATUS:
+        raise ValueError(f"httpStatus {rule.http_status} is not a final status; write {MIN_STATUS} to {MAX_STATUS}.")
+    if rule.service is not None and rule.service.scheme not in ("http", "https"):
+        raise ValueError(f"The scheme {rule.service.scheme!r} is not known; write http or https.")
+    header, name = rule.origin.http_host_header, rule.origin.origin_server_name
+    return OriginRequest(
+        connect_timeout=parse_duration(rule.origin.connect_timeout),
+        http_host_header=check_host_header(header) if header is not None else None,
+        origin_server_name=check_server_name(name) if name is not None else None,
+        no_tls_verify=rule.origin.no_tls_verify,
+    )

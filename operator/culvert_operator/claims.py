@@ -1,0 +1,298 @@
+"""Claims: who holds a hostname, who waits for it, and what one Tunnel's planner does about it.
+
+Responsible for: from the candidates and the HostnameClaims of the cluster to (a) the rules that may be served,
+(b) the operations on claims. Must not know: Services, DNS, connectors.
+
+A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, seen by the planner of Tunnel K:
+
+::
+
+    claim of H          | wanted in K by               | -> operation
+    --------------------+------------------------------+----------------------------------------------------------
+    none                | nobody                       | -
+    none                | N; a conflicting claim       | - (N's rules wait: HostnameConflict)
+    none                | N                            | create for N, its bindings' paths; others of K wait
+    K's, being deleted  | any                          | -
+    K's, of N           | N; an older conflicting claim| delete (two wrote at once: the older claim wins)
+    K's, of N           | N (and others)               | update when paths or waiting changed
+    K's, of N           | not N; first waiter is K's   | hand over to the waiter's namespace at once (record is changed)
+    K's, of N           | nobody; route or record left | - (the route and the record go first)
+    K's, of N           | nobody; waiter of Tunnel L   | hand over to it, paths empty (L fills them in)
+    K's, of N           | nobody                       | delete
+    another Tunnel's    | N                            | N's bindings into waiting
+    another Tunnel's    | nobody any more              | K's bindings out of waiting
+
+"Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
+subtree. Invariants: a hostname has one holder, whatever the order of events; claims age by ``claimedAt``, never by
+an object's age, so an old object cannot take a newer name; a claim is only written by the Tunnel that holds it, but
+for the waiting list. Ties between bindings that ask at once are broken by age, namespace and name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
+from culvert_operator.api.claim import (
+    MAX_PATHS,
+    MAX_WAITING,
+    Claim,
+    ClaimPath,
+    Waiter,
+    claim_body,
+    claim_name,
+    timestamp,
+)
+from culvert_operator.candidates import Candidate, Rejected, by_age
+from culvert_operator.keys import ObjectKey
+from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimOp, ClaimUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """A candidate whose claim is about to be created: neither accepted nor rejected yet."""
+
+    candidate: Candidate
+
+
+Verdict = Candidate | Rejected | Awaiting
+
+
+class Register:
+    """The claims of the cluster (and those about to be created), asked by hostname and by relation."""
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        self._by_hostname: dict[str, Claim] = {}
+        self._below: dict[str, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            self.add(claim)
+
+    def add(self, claim: Claim) -> None:
+        """Take a claim into account."""
+        self._by_hostname[claim.hostname] = claim
+        for suffix in wildcard_suffixes(claim.hostname.removeprefix("*.")):
+            self._below[suffix].append(claim)
+        if is_wildcard(claim.hostname):
+            self._below[claim.hostname[2:]].append(claim)
+
+    def get(self, hostname: str) -> Claim | None:
+        """The claim of exactly this hostname."""
+        return self._by_hostname.get(hostname)
+
+    def conflicting(self, hostname: str, namespace: str) -> list[Claim]:
+        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim."""
+        found = []
+        for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
+            above = self._by_hostname.get(f"*.{suffix}")
+            if above is not None:
+                found.append(above)
+        if is_wildcard(hostname):
+            found += self._below.get(hostname[2:], ())
+        others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
+        related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
+        return sorted(related, key=_age)
+
+    def older_conflict(self, claim: Claim) -> Claim | None:
+        """The conflicting claim that is older than ``claim``, if any: then ``claim`` is void."""
+        return next((c for c in self.conflicting(claim.hostname, claim.namespace) if _age(c) < _age(claim)), None)
+
+
+def _age(claim: Claim) -> tuple[str, str]:
+    return (claim.claimed_at, claim.hostname)
+
+
+def arbitrate(
+    tunnel: ObjectKey,
+    candidates: Sequence[Candidate],
+    claims: Mapping[str, Claim],
+    *,
+    in_use: Callable[[str], bool],
+    now: float,
+) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
+    """The operations on claims, and the hostnames that are about to change hands inside this Tunnel.
+
+    ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
+    record of this Tunnel is still left for a hostname that nobody wants any more.
+    """
+    register = Register(claims.values())
+    demands: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
+        demands[candidate.hostname].append(candidate)
+    concerned = {
+        c.hostname
+        for c in claims.values()
+        if c.hostname not in demands and (c.tunnel == tunnel or any(w.tunnel == tunnel for w in c.waiting))
+    }
+    clerk = _Clerk(tunnel, register, in_use, timestamp(now))
+    for hostname in (*demands, *sorted(concerned)):
+        clerk.attend(hostname, demands.get(hostname, []))
+    return tuple(clerk.operations), frozenset(clerk.handed_over)
+
+
+@dataclass(slots=True)
+class _Clerk:
+    tunnel: ObjectKey
+    register: Register
+    in_use: Callable[[str], bool]
+    now: str
+    operations: list[ClaimOp]
+    handed_over: list[str]
+
+    def __init__(self, tunnel: ObjectKey, register: Register, in_use: Callable[[str], bool], now: str) -> None:
+        self.tunnel, self.register, self.in_use, self.now = tunnel, register, in_use, now
+        self.operations, self.handed_over = [], []
+
+    def attend(self, hostname: str, wanted: list[Candidate]) -> None:
+        """One row of the table in the module's docstring."""
+        claim = self.register.get(hostname)
+        if claim is None:
+            if wanted:
+                self._create(hostname, wanted)
+        elif claim.deleting:
+            return
+        elif claim.tunnel != self.tunnel:
+            self._write(claim, replace(claim, waiting=self._waiting(claim, wanted, served=None)))
+        elif self.register.older_conflict(claim) is not None:
+            self._delete(claim)
+        elif any(c.binding.meta.namespace == claim.namespace for c in wanted):
+            paths = _paths(claim.paths, wanted, claim.namespace)
+            waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
+            self._write(claim, replace(claim, paths=paths, waiting=waiting))
+        else:
+            self._vacate(claim, wanted)
+
+    def _create(self, hostname: str, wanted: list[Candidate]) -> None:
+        for first in wanted:
+            namespace = first.binding.meta.namespace
+            if not self.register.conflicting(hostname, namespace):
+                break
+        else:
+            return
+        paths = _paths((), wanted, namespace)
+        claim = Claim(hostname=hostname, namespace=namespace, tunnel=self.tunnel, claimed_at=self.now, paths=paths)
+        waiting = self._waiting(claim, wanted, served=_served(paths, namespace, wanted))
+        claim = replace(claim, waiting=waiting)
+        self.register.add(claim)
+        self.operations.append(ClaimCreate(claim_name(hostname), claim_body(claim)))
+
+    def _vacate(self, claim: Claim, wanted: list[Candidate]) -> None:
+        """The holder has left: the first waiter takes over, or the claim goes once nothing is left of its route."""
+        waiting = self._waiting(claim, wanted, served=None)
+        heir = next(iter(waiting), None)
+        if heir is not None and heir.tunnel == self.tunnel:
+            self.handed_over.append(claim.hostname)
+            paths = _paths((), wanted, heir.namespace)
+            served = _served(paths, heir.namespace, wanted)
+            heirless = tuple(w for w in waiting if w.key not in served)
+            self._write(claim, self._given(claim, heir, paths, heirless))
+        elif self.in_use(claim.hostname):
+            self._write(claim, replace(claim, waiting=waiting))
+        elif heir is not None:
+            left = tuple(w for w in waiting if w != heir)
+            self._write(claim, self._given(claim, heir, (), left))
+        else:
+            self._delete(claim)
+
+    def _given(self, claim: Claim, heir: Waiter, paths: tuple[ClaimPath, ...], left: tuple[Waiter, ...]) -> Claim:
+        return replace(
+            claim,
+            namespace=heir.namespace,
+            tunnel=heir.tunnel,
+            claimed_at=self.now,
+            paths=paths,
+            waiting=left,
+        )
+
+    def _waiting(
+        self, claim: Claim, wanted: list[Candidate], *, served: frozenset[ObjectKey] | None
+    ) -> tuple[Waiter, ...]:
+        """The waiting list with this Tunnel's part brought up to date; others' entries stay as they are."""
+        ours: dict[ObjectKey, None] = {}
+        for candidate in wanted:
+            key = candidate.binding.meta.key
+            if served is None or key not in served:
+                ours[key] = None
+        kept = [w for w in claim.waiting if w.tunnel != self.tunnel or w.key in ours]
+        known = {w.key for w in kept if w.tunnel == self.tunnel}
+        new = [Waiter(*key, self.tunnel, self.now) for key in ours if key not in known]
+        return (*kept, *new[: max(0, MAX_WAITING - len(kept))])
+
+    def _write(self, before: Claim, after: Claim) -> None:
+        if after != before:
+            self.operations.append(ClaimUpdate(before.name, claim_body(after)))
+
+    def _delete(self, claim: Claim) -> None:
+        self.operations.append(ClaimDelete(claim.name, claim.uid, claim.resource_version))
+
+
+def _paths(held: Sequence[ClaimPath], wanted: Iterable[Candidate], namespace: str) -> tuple[ClaimPath, ...]:
+    """The paths of the holder's bindings: those held and still wanted first, then new ones that are free."""
+    asked = [c.claim_path for c in wanted if c.binding.meta.namespace == namespace]
+    kept = [p for p in held if p in asked]
+    taken = {(p.type, p.value) for p in kept}
+    for path in asked:
+        if (path.type, path.value) not in taken and len(kept) < MAX_PATHS:
+            taken.add((path.type, path.value))
+            kept.append(path)
+    return tuple(kept)
+
+
+def _served(paths: Iterable[ClaimPath], namespace: str, wanted: Iterable[Candidate]) -> frozenset[ObjectKey]:
+    """The bindings all of whose paths of this hostname are held: they need not wait."""
+    held = set(paths)
+    found: dict[ObjectKey, bool] = {}
+    for candidate in wanted:
+        key = candidate.binding.meta.key
+        has = candidate.binding.meta.namespace == namespace and candidate.claim_path in held
+        found[key] = found.get(key, True) and has
+    return frozenset(key for key, every in found.items() if every)
+
+
+def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaited: frozenset[str]) -> Verdict:
+    """Whether the claims *as they are stored* let a candidate be served.
+
+    ``register`` holds stored claims only; ``awaited`` are hostnames with an operation under way.
+    """
+    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
+    claim = register.get(hostname)
+    if claim is None:
+        blocking = register.conflicting(hostname, namespace)
+        if blocking:
+            return _conflict(candidate, blocking[0])
+        return Awaiting(candidate)
+    if claim.namespace != namespace or claim.tunnel != tunnel:
+        # Handing over inside the Tunnel: the next look will find the claim with its new holder.
+        return Awaiting(candidate) if hostname in awaited else _conflict(candidate, claim)
+    older = register.older_conflict(claim)
+    if older is not None:
+        return _conflict(candidate, older)
+    if candidate.claim_path in claim.paths:
+        return candidate
+    holder = next((p.binding for p in claim.paths if (p.type, p.value) == _bare(candidate)), None)
+    if holder is not None:
+        said = f"{namespace}/{holder} already has {hostname} with this path; choose another path."
+        return Rejected(candidate.rule, hostname, "HostnameConflict", said)
+    if len(claim.paths) >= MAX_PATHS:
+        said = f"{hostname} has {MAX_PATHS} paths already; remove some, or use another hostname."
+        return Rejected(candidate.rule, hostname, "QuotaExceeded", said)
+    return Awaiting(candidate)
+
+
+def _bare(candidate: Candidate) -> tuple[str, str]:
+    return (str(candidate.path.type), candidate.path.value)
+
+
+def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
+    """Who is in the way is named only inside the same namespace: names of others are not for everybody."""
+    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
+    if winner.namespace == namespace:
+        said = f"{hostname} is held by this namespace in the Tunnel {winner.tunnel}; remove it there, or bind it there."
+    elif winner.hostname == hostname:
+        said = f"{hostname} is held by another namespace; choose another hostname, or wait until it is given up."
+    elif is_wildcard(winner.hostname) and covers(winner.hostname, hostname):
+        said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname."
+    else:
+        said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname."
+    return Rejected(candidate.rule, hostname, "HostnameConflict", said)

@@ -1,0 +1,189 @@
+"""The stores of everything that the operator reads, and which Tunnels a change concerns.
+
+Responsible for: one store per kind, the reflectors that keep them, and turning a change into keys to work on.
+Must not know: what is planned. Whose work a change is, :mod:`culvert_operator.relations` says.
+Invariant: over-answering costs a round that writes nothing; a change is never swallowed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from culvert_operator import relations
+from culvert_operator.api.binding import Binding, parse_binding
+from culvert_operator.api.claim import Claim, parse_claim
+from culvert_operator.api.cluster import Namespace, Service, parse_namespace, parse_service
+from culvert_operator.api.tunnel import Tunnel, parse_tunnel
+from culvert_operator.cluster import kinds
+from culvert_operator.cluster.client import Client
+from culvert_operator.cluster.stores import Held, Object, Store
+from culvert_operator.cluster.watch import Reflector
+from culvert_operator.keys import ObjectKey
+from culvert_operator.options import ANY_NAMESPACE, Options
+
+
+class World:
+    """Stores of all kinds. ``changed`` is called with every key that a change concerns."""
+
+    def __init__(self, options: Options, changed: Callable[[ObjectKey], None]) -> None:
+        self._options = options
+        self._changed = changed
+        allowed = options.tunnel_namespaces or (options.namespace,)
+        # Where Tunnels' children are: everywhere, or in the few namespaces for which RBAC has to be granted.
+        self.scopes: tuple[str | None, ...] = (None,) if ANY_NAMESPACE in allowed else tuple(sorted(set(allowed)))
+        self.tunnels: Store[Tunnel] = Store(kinds.TUNNEL, parse_tunnel)
+        self.bindings: Store[Binding] = Store(kinds.BINDING, parse_binding)
+        self.claims: Store[Claim] = Store(kinds.CLAIM, parse_claim)
+        self.namespaces: Store[Namespace] = Store(kinds.NAMESPACE, parse_namespace)
+        self.services: Store[Service] = Store(kinds.SERVICE, parse_service)
+        self.config_maps: Store[str] = Store(kinds.CONFIG_MAP, _version)
+        self.pods: Store[Object] = Store(kinds.POD, _as_is, scopes=self.scopes)
+        self.children: dict[str, Store[Object]] = {
+            kind.name: Store(kind, _as_is, scopes=self.scopes) for kind in kinds.CHILDREN
+        }
+        self._index: _Index | None = None
+        self.tunnels.listen(self._on_tunnel)
+        self.bindings.listen(self._on_binding)
+        self.claims.listen(self._on_claim)
+        self.namespaces.listen(self._on_namespace)
+        self.services.listen(lambda before, after: self._mark(self.index.services, _key(before, after)))
+        self.config_maps.listen(lambda before, after: self._mark(self.index.config_maps, _key(before, after)))
+        for store in self.children.values():
+            store.listen(self._on_child)
+
+    def stores(self) -> Iterator[Store[Any]]:
+        """All of them."""
+        yield from (self.tunnels, self.bindings, self.claims, self.namespaces, self.services, self.config_maps)
+        yield self.pods
+        yield from self.children.values()
+
+    def store(self, kind: str) -> Store[Any]:
+        """The store into which the answer to a write of ``kind`` belongs."""
+        found: dict[str, Store[Any]] = {
+            "Tunnel": self.tunnels,
+            "TunnelBinding": self.bindings,
+            "HostnameClaim": self.claims,
+        }
+        return found[kind] if kind in found else self.children[kind]
+
+    def reflectors(self, client: Client) -> Iterator[Reflector]:
+        """What keeps the stores true."""
+        whole: tuple[Store[Any], ...] = (self.tunnels, self.bindings, self.claims, self.namespaces, self.services)
+        for store in whole:
+            yield Reflector(client, store)
+        yield Reflector(client, self.config_maps, metadata_only=True)
+        for scope in self.scopes:
+            selector = f"{kinds.MANAGED},{kinds.TUNNEL_LABEL}"
+            yield Reflector(client, self.pods, namespace=scope, selector=selector)
+            for store in self.children.values():
+                yield Reflector(client, store, namespace=scope, selector=selector)
+
+    async def synced(self) -> None:
+        """Until every store has had its first list."""
+        for store in self.stores():
+            await store.synced.wait()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every store has had its first list."""
+        return all(store.synced.is_set() for store in self.stores())
+
+    def all_keys(self) -> frozenset[ObjectKey]:
+        """Every key that there could be work for."""
+        found = set(self.tunnels.keys)
+        for binding in self.bindings:
+            found |= relations.tunnels_of_binding(binding, self._options)
+        for claim in self.claims:
+            found |= relations.tunnels_of_claim(claim)
+        return frozenset(found)
+
+    def bindings_of(self, key: ObjectKey) -> tuple[Binding, ...]:
+        """The bindings that concern a Tunnel, in the order of their keys."""
+        return self.index.bindings.get(key, ())
+
+    @property
+    def index(self) -> _Index:
+        """References the other way round; made when asked for, kept until a Tunnel or a binding changes."""
+        if self._index is None:
+            self._index = _Index(self.tunnels, self.bindings, self._options)
+        return self._index
+
+    def _mark(self, found: dict[ObjectKey, set[ObjectKey]], key: ObjectKey) -> None:
+        for tunnel in found.get(key, ()):
+            self._changed(tunnel)
+
+    def _on_tunnel(self, before: Held[Tunnel] | None, after: Held[Tunnel] | None) -> None:
+        self._index = None
+        self._changed(_key(before, after))
+
+    def _on_binding(self, before: Held[Binding] | None, after: Held[Binding] | None) -> None:
+        self._index = None
+        for held in (before, after):
+            if held is not None:
+                for key in relations.tunnels_of_binding(held.value, self._options):
+                    self._changed(key)
+
+    def _on_claim(self, before: Held[Claim] | None, after: Held[Claim] | None) -> None:
+        for held in (before, after):
+            if held is not None:
+                for key in relations.tunnels_of_claim(held.value):
+                    self._changed(key)
+
+    def _on_namespace(self, before: Held[Namespace] | None, after: Held[Namespace] | None) -> None:
+        if before is not None and after is not None and before.value == after.value:
+            return
+        for key in self.index.namespaces.get(_key(before, after).name, ()):
+            self._changed(key)
+
+    def _on_child(self, before: Held[Object] | None, after: Held[Object] | None) -> None:
+        for held in (before, after):
+            if held is not None:
+                metadata = held.raw["metadata"]
+                name = (metadata.get("labels") or {}).get(kinds.TUNNEL_LABEL)
+                if name:
+                    self._changed(ObjectKey(metadata.get("namespace", ""), name))
+
+
+class _Index:
+    """Which Tunnels refer to a Service, a ConfigMap or a namespace, and the bindings of each Tunnel."""
+
+    def __init__(self, tunnels: Store[Tunnel], bindings: Store[Binding], options: Options) -> None:
+        grouped: dict[ObjectKey, list[Binding]] = defaultdict(list)
+        for binding in bindings:
+            for key in relations.tunnels_of_binding(binding, options):
+                grouped[key].append(binding)
+        self.bindings = {key: tuple(sorted(found, key=lambda b: b.meta.key)) for key, found in sorted(grouped.items())}
+        self.services: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self.config_maps: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self.namespaces: dict[str, set[ObjectKey]] = defaultdict(set)
+        for key in {*self.bindings, *tunnels.keys}:
+            tunnel, mine = tunnels.get(key), self.bindings.get(key, ())
+            for service in relations.services(mine):
+                self.services[service].add(key)
+            for config_map in (*relations.config_maps(tunnel, mine), *zone_config_maps(tunnel)):
+                self.config_maps[config_map].add(key)
+            for namespace in (key.namespace, *(b.meta.namespace for b in mine)):
+                self.namespaces[namespace].add(key)
+
+
+def zone_config_maps(tunnel: Tunnel | None) -> Iterable[ObjectKey]:
+    """The ConfigMap that holds a Tunnel's zone, if one does."""
+    if tunnel is not None and tunnel.dns is not None and tunnel.dns.zonefile is not None:
+        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.zonefile.config_map.name)
+
+
+def _key(before: Held[Any] | None, after: Held[Any] | None) -> ObjectKey:
+    held = after or before
+    assert held is not None
+    metadata = held.raw["metadata"]
+    return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+def _as_is(raw: Object) -> Object:
+    return raw
+
+
+def _version(raw: Object) -> str:
+    return str(raw["metadata"]["resourceVersion"])

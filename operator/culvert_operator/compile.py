@@ -1,0 +1,181 @@
+"""Compiling: the rules of a Tunnel become a configuration document and what its grant has to list.
+
+Responsible for: the document's content, what is kept of the present one, its version, and whether a new one is due.
+Must not know: how it is signed or stored.
+Invariants: the same world gives the same content, and the same content never gets a new version (but for the daily
+renewal of its grant); versions only grow, even when the ConfigMap was lost (status remembers) or a clock went back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from culvert_ingress.addresses import AddressError, join_address, split_address
+from culvert_ingress.document import ConnectorSettings, Document, DocumentError, RelayTarget
+from culvert_ingress.ordering import ordered
+from culvert_ingress.origin_fields import OriginFieldError, check_server_name
+from culvert_ingress.rules import Rule
+from culvert_operator.api.claim import Claim, claim_name, milliseconds
+from culvert_operator.api.meta import Raw, mapping, text
+from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.candidates import Candidate, by_age
+from culvert_operator.issue import CONFIG_KEY, MAX_CONFIG_BYTES
+from culvert_operator.keys import ObjectKey
+from culvert_operator.options import Options
+from culvert_operator.references import Resolved, Unresolved, certificates
+from culvert_operator.world import GrantName
+from culvert_protocol.keys import PublicKey
+from culvert_protocol.statements import StatementError, read_grant, verify_grant
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelProblem:
+    """Why the Tunnel cannot be turned into a configuration, as a reason of its condition Accepted."""
+
+    reason: str
+    message: str
+
+
+def relay_target(tunnel: Tunnel, config_maps: Mapping[ObjectKey, Mapping[str, str]]) -> RelayTarget | TunnelProblem:
+    """Where connectors dial, in the spelling of the document."""
+    try:
+        addresses = tuple(dict.fromkeys(join_address(*split_address(a)) for a in tunnel.relay.addresses))
+        server_name = check_server_name(tunnel.relay.server_name) if tunnel.relay.server_name else None
+    except (AddressError, OriginFieldError) as error:
+        return TunnelProblem("InvalidTunnel", f"spec.relay: {error}")
+    if not addresses:
+        return TunnelProblem("InvalidTunnel", "spec.relay.addresses is empty; name at least one relay as host:port.")
+    if tunnel.relay.ca is None:
+        return RelayTarget(addresses, server_name, None)
+    authority = certificates(tunnel.relay.ca, tunnel.meta.namespace, config_maps)
+    if isinstance(authority, Unresolved):
+        return TunnelProblem(authority.reason, authority.message)
+    return RelayTarget(addresses, server_name, authority)
+
+
+def rule_id(candidate: Candidate) -> str:
+    """The rule's name in metrics and logs: namespace/binding/rule."""
+    return f"{candidate.binding.meta.namespace}/{candidate.binding.meta.name}/{candidate.rule.name}"
+
+
+def served_rules(resolved: Iterable[tuple[Candidate, Resolved]]) -> tuple[Rule, ...]:
+    """The rules of accepted candidates, in matching order."""
+    declared = sorted(resolved, key=lambda pair: (by_age(pair[0].binding), pair[0].binding.rules.index(pair[0].rule)))
+    return ordered(Rule(rule_id(c), c.hostname, c.path, r.service, r.origin) for c, r in declared)
+
+
+def retained_rules(present: Document | None, served: Sequence[Rule], keep: Callable[[str], bool]) -> tuple[Rule, ...]:
+    """Rules of the present document for hostnames that nobody serves any more but whose records are still there.
+
+    DNS goes before the route does: visitors that still follow the record are answered as before. An id is changed
+    only when a served rule has it now (a hostname was edited in place).
+    """
+    if present is None:
+        return ()
+    hostnames, ids = {rule.hostname for rule in served}, {rule.id for rule in served}
+    left = (r for r in present.rules if r.hostname not in hostnames and keep(r.hostname))
+    return tuple(replace(r, id=f"{r.id}~{claim_name(r.hostname)[2:14]}") if r.id in ids else r for r in left)
+
+
+def document(tunnel: Tunnel, relay: RelayTarget, served: Sequence[Rule], retained: Sequence[Rule]) -> Document:
+    """The content of the configuration: version 0, no grant yet."""
+    return Document(
+        version=0,
+        tunnel=str(tunnel.meta.key),
+        relay=relay,
+        rules=ordered((*served, *retained)),
+        connector=ConnectorSettings(tunnel.connector.sessions, tunnel.connector.grace_seconds),
+        fallback_status=tunnel.fallback_status,
+    )
+
+
+def grant_names(content: Document, claims: Mapping[str, Claim], tunnel: ObjectKey) -> tuple[GrantName, ...]:
+    """The hostnames of the document whose claims this Tunnel holds, with the claims' times."""
+    held = ((hostname, claims.get(claim_name(hostname))) for hostname in content.hostnames())
+    return tuple(
+        GrantName(hostname, milliseconds(claim.claimed_at))
+        for hostname, claim in held
+        if claim is not None and claim.hostname == hostname and claim.tunnel == tunnel
+    )
+
+
+def present_document(config_map: Raw | None) -> Document | None:
+    """The document in the ConfigMap; None when there is none that can be read."""
+    encoded = text(mapping((config_map or {}).get("binaryData")).get(CONFIG_KEY))
+    return _decoded(encoded) if encoded else None
+
+
+@lru_cache(maxsize=16)
+def _decoded(encoded: str) -> Document | None:
+    # Planning happens far more often than the configuration changes, and reading 5,000 rules takes a while.
+    try:
+        data = base64.b64decode(encoded, validate=True)
+        found = Document.loads(data)
+    except (binascii.Error, ValueError, DocumentError):
+        return None
+    return found if found.gzipped() == data else None
+
+
+def next_version(present: Document | None, tunnel: Tunnel, now: float) -> int:
+    """A version above every one that was given out before, in unix milliseconds when the clock allows."""
+    recorded = tunnel.status.get("configVersion")
+    last = max(present.version if present else 0, recorded if isinstance(recorded, int) else 0)
+    return max(last + 1, int(now * 1000))
+
+
+def is_current(
+    present: Document | None,
+    content: Document,
+    names: Sequence[GrantName],
+    *,
+    subject: str,
+    issuer: PublicKey,
+    options: Options,
+    now: float,
+) -> bool:
+    """Whether the present document says ``content``, with a grant that lists ``names`` and is not due for renewal."""
+    if present is None or replace(present, version=0, grant="") != content:
+        return False
+    try:
+        grant = verify_grant(present.grant, {issuer.thumbprint: issuer}, now=now)
+    except StatementError:
+        return False
+    return (
+        grant.tunnel.subject == subject
+        and grant.version == present.version
+        and [(n.hostname, n.claimed_at) for n in grant.names] == [(n.hostname, n.claimed_at) for n in names]
+        and now < grant.issued_at + options.credential_renewal_seconds
+    )
+
+
+def granted_until(present: Document, options: Options) -> float | None:
+    """Epoch seconds at which the grant of the present document is to be renewed."""
+    try:
+        return float(read_grant(present.grant).issued_at + options.credential_renewal_seconds)
+    except StatementError:
+        return None
+
+
+def packed_size(content: Document, names: Sequence[GrantName]) -> int:
+    """About how many bytes the document takes with its grant, as it is stored (gzip, then base64)."""
+    listed = json.dumps([{"hostname": n.hostname, "claimedAt": n.claimed_at} for n in names]).encode()
+    grant = len(zlib.compress(base64.urlsafe_b64encode(listed)))
+    return (len(content.gzipped()) + grant) * 4 // 3
+
+
+def too_large(content: Document, names: Sequence[GrantName]) -> TunnelProblem | None:
+    """The problem of a configuration that does not fit into one ConfigMap."""
+    size = packed_size(content, names)
+    if size <= MAX_CONFIG_BYTES:
+        return None
+    return TunnelProblem(
+        "ConfigurationTooLarge",
+        f"The configuration has {len(content.rules)} rules and about {size:,} bytes, a ConfigMap holds "
+        f"{MAX_CONFIG_BYTES:,}; spread the bindings over several Tunnels.",
+    )

@@ -1,0 +1,138 @@
+"""The configuration of a Tunnel: what is in its ConfigMap, what should be, and whether a new one is issued.
+
+Responsible for: the decision, and the condition Accepted of the Tunnel that comes with it. Must not know: signing.
+Invariant: a problem of the Tunnel (a missing CA, too many rules) keeps the last good configuration in force; rules
+still leave it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from culvert_ingress.document import Document, RelayTarget
+from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.children.access import config_map
+from culvert_operator.children.metadata import at_version, is_ours
+from culvert_operator.claims import Register
+from culvert_operator.compile import (
+    TunnelProblem,
+    document,
+    grant_names,
+    granted_until,
+    is_current,
+    next_version,
+    present_document,
+    relay_target,
+    retained_rules,
+    served_rules,
+    too_large,
+)
+from culvert_operator.conditions.condition import Condition
+from culvert_operator.credentials import subject
+from culvert_operator.grants import read_grants
+from culvert_operator.records import Records
+from culvert_operator.relations import child
+from culvert_operator.routing import Routing
+from culvert_operator.world import GrantName, IssueConfiguration, Snapshot
+
+ACCEPTED = Condition("Accepted", "True", "Accepted", "The Tunnel is served.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """The configuration as it is and as it will be.
+
+    ``present`` is the stored document; ``version`` the one that holds the present rules once it is applied (None
+    while none can be written); ``renew_at`` when its grant is due (epoch seconds).
+    """
+
+    present: Document | None
+    subject: str
+    issue: IssueConfiguration | None = None
+    version: int | None = None
+    renew_at: float | None = None
+    accepted: Condition = ACCEPTED
+
+    @classmethod
+    def read(cls, snapshot: Snapshot, tunnel: Tunnel | None) -> Configured:
+        """What is stored. A ConfigMap that is not the Tunnel's says nothing."""
+        found = snapshot.children.get(child("ConfigMap", snapshot.key.name)) if tunnel is not None else None
+        ours = found if found is not None and tunnel is not None and is_ours(found, tunnel.meta) else None
+        return cls(present=present_document(ours), subject=subject(snapshot.installation, snapshot.key))
+
+
+def configure(snapshot: Snapshot, tunnel: Tunnel, routing: Routing, records: Records, stored: Configured) -> Configured:
+    """Decide about a new configuration for a Tunnel that is served."""
+    relay = relay_target(tunnel, snapshot.config_maps)
+    problem = relay if isinstance(relay, TunnelProblem) else None
+    present = stored.present
+    if isinstance(relay, TunnelProblem):
+        if present is None:
+            return replace(stored, accepted=_problem(relay))
+        relay = present.relay
+    content, names = _content(tunnel, snapshot, routing, records, relay, present)
+    current = is_current(
+        present,
+        content,
+        names,
+        subject=stored.subject,
+        issuer=snapshot.issuer,
+        options=snapshot.options,
+        now=snapshot.now,
+    )
+    if current and present is not None:
+        renew = granted_until(present, snapshot.options)
+        accepted = _problem(problem) if problem else _accepted(snapshot, tunnel)
+        return replace(stored, version=present.version, renew_at=renew, accepted=accepted)
+    problem = problem or too_large(content, names)
+    if problem is not None and problem.reason == "ConfigurationTooLarge":
+        return replace(stored, accepted=_problem(problem))
+    key = child("ConfigMap", tunnel.meta.name)
+    existing = snapshot.children.get(key)
+    accepted = _problem(problem) if problem else _accepted(snapshot, tunnel)
+    if existing is not None and not is_ours(existing, tunnel.meta):
+        return replace(stored, accepted=accepted)
+    version = next_version(present, tunnel, snapshot.now)
+    now = int(snapshot.now)
+    issue = IssueConfiguration(
+        child=key,
+        namespace=tunnel.meta.namespace,
+        template=at_version(config_map(tunnel.meta), existing),
+        document=replace(content, version=version),
+        subject=stored.subject,
+        names=names,
+        issued_at=now,
+        expires_at=now + snapshot.options.credential_lifetime_seconds,
+    )
+    return replace(stored, issue=issue, version=version, accepted=accepted)
+
+
+def _content(
+    tunnel: Tunnel,
+    snapshot: Snapshot,
+    routing: Routing,
+    records: Records,
+    relay: RelayTarget,
+    present: Document | None,
+) -> tuple[Document, tuple[GrantName, ...]]:
+    register = Register(snapshot.claims.values())
+
+    def keep(hostname: str) -> bool:
+        claim = register.get(hostname)
+        return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
+
+    served = served_rules(routing.served)
+    content = document(tunnel, relay, served, retained_rules(present, served, keep))
+    return content, grant_names(content, snapshot.claims, snapshot.key)
+
+
+def _accepted(snapshot: Snapshot, tunnel: Tunnel) -> Condition:
+    beyond = read_grants(tunnel, snapshot.options).beyond_limits
+    if not beyond:
+        return ACCEPTED
+    said = f"The Tunnel is served, but --allowed-hostnames does not cover: {', '.join(beyond[:10])}."
+    return replace(ACCEPTED, message=said)
+
+
+def _problem(problem: TunnelProblem) -> Condition:
+    return Condition("Accepted", "False", problem.reason, problem.message)

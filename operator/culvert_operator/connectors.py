@@ -1,0 +1,222 @@
+"""Asking connectors how they are: a long poll of each connector Pod's ``GET /v1/status``.
+
+Responsible for: one poll per Pod, bounded in time and size, and the last report of each. Must not know: what a report
+means for a condition.
+Invariants: a Pod that cannot be asked is ``None``, never an old report older than ``LOST`` seconds; polls of Pods
+that went away end; a change of a report marks its Tunnel, nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from culvert_operator.api.meta import integer, mapping, sequence, text
+from culvert_operator.backoff import Backoff
+from culvert_operator.cluster.kinds import TUNNEL_LABEL
+from culvert_operator.cluster.stores import Held, Object
+from culvert_operator.keys import ObjectKey
+from culvert_operator.reports import ConnectorReport, parse_report
+
+PORT_NAME = "metrics"
+DEFAULT_PORT = 20241
+WAIT_SECONDS = 30
+FIRST_SECONDS = 3.0
+LOST = 20.0
+MAX_BYTES = 4 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A connector Pod that can be asked, and where."""
+
+    tunnel: ObjectKey
+    pod: str
+    uid: str
+    url: str
+
+
+@dataclass(slots=True)
+class _Poll:
+    target: Target
+    task: asyncio.Task[None]
+    report: ConnectorReport | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def tunnel_of_pod(pod: Object) -> ObjectKey | None:
+    """The Tunnel whose connector a Pod is, or None when it is (going) away or none."""
+    metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
+    name = text(mapping(metadata.get("labels")).get(TUNNEL_LABEL))
+    over = metadata.get("deletionTimestamp") or status.get("phase") in ("Succeeded", "Failed")
+    return ObjectKey(text(metadata.get("namespace")), name) if name and not over else None
+
+
+def target_of(pod: Object) -> Target | None:
+    """Where to ask a Pod; None while it has no address."""
+    tunnel = tunnel_of_pod(pod)
+    metadata = mapping(pod.get("metadata"))
+    try:
+        address = ipaddress.ip_address(text(mapping(pod.get("status")).get("podIP")))
+    except ValueError:
+        return None
+    if tunnel is None:
+        return None
+    host = f"[{address}]" if address.version == 6 else str(address)
+    url = f"http://{host}:{_port(pod)}/v1/status"
+    return Target(tunnel, text(metadata.get("name")), text(metadata.get("uid")), url)
+
+
+def _port(pod: Object) -> int:
+    for container in sequence(mapping(pod.get("spec")).get("containers")):
+        for port in sequence(mapping(container).get("ports")):
+            if mapping(port).get("name") == PORT_NAME:
+                return integer(mapping(port).get("containerPort"), DEFAULT_PORT)
+    return DEFAULT_PORT
+
+
+class Connectors:
+    """The polls of all connector Pods; feed it the Pods' store, ask it for reports."""
+
+    def __init__(self, changed: Callable[[ObjectKey], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._changed = changed
+        self._clock = clock
+        self._pods: dict[ObjectKey, dict[str, str]] = {}  # Tunnel → Pod name → uid
+        self._polls: dict[str, _Poll] = {}  # by the Pod's uid
+        self._session: aiohttp.ClientSession | None = None
+
+    def on_pod(self, before: Held[Object] | None, after: Held[Object] | None) -> None:
+        """A listener of the Pods' store."""
+        old = tunnel_of_pod(before.raw) if before is not None else None
+        new = tunnel_of_pod(after.raw) if after is not None else None
+        if before is not None and old is not None and (new != old or _uid(before.raw) != _uid((after or before).raw)):
+            self._forget(old, before.raw)
+        if after is None or new is None:
+            return
+        name, uid = after.raw["metadata"]["name"], _uid(after.raw)
+        if self._pods.setdefault(new, {}).get(name) != uid:
+            self._pods[new][name] = uid
+            self._changed(new)
+        target = target_of(after.raw)
+        poll = self._polls.get(uid)
+        if poll is not None and poll.target != target:
+            self._polls.pop(uid).task.cancel()
+            poll = None
+        if target is not None and poll is None:
+            task = asyncio.get_running_loop().create_task(self._ask(target), name=f"poll {new} {name}")
+            self._polls[uid] = _Poll(target, task)
+
+    def _forget(self, tunnel: ObjectKey, pod: Object) -> None:
+        pods = self._pods.get(tunnel, {})
+        if pods.get(pod["metadata"]["name"]) == _uid(pod):
+            del pods[pod["metadata"]["name"]]
+            if not pods:
+                del self._pods[tunnel]
+        poll = self._polls.pop(_uid(pod), None)
+        if poll is not None:
+            poll.task.cancel()
+        self._changed(tunnel)
+
+    async def reports(self, tunnel: ObjectKey) -> Mapping[str, ConnectorReport | None]:
+        """The last report of each Pod, None where there is none. Waits until each Pod that has an address was asked
+        once, so that a restart of the operator does not see its connectors as lost."""
+        for uid in list(self._pods.get(tunnel, {}).values()):
+            poll = self._polls.get(uid)
+            if poll is not None and not poll.answered.is_set():
+                await asyncio.wait([poll.task, first := asyncio.ensure_future(poll.answered.wait())],
+                                   return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+                first.cancel()
+        found = sorted(self._pods.get(tunnel, {}).items())
+        return {name: self._polls[uid].report if uid in self._polls else None for name, uid in found}
+
+    async def close(self) -> None:
+        """End all polls."""
+        tasks = [poll.task for poll in self._polls.values()]
+        self._polls.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask(self, target: Target) -> None:
+        backoff = Backoff(first=0.5, most=10.0, random=random.random)
+        etag = ""
+        reached = self._clock()
+        tries = 0
+        while True:
+            try:
+                report, etag = await self._once(target, etag)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                # Whatever a connector sends, or does not, the poll goes on.
+                tries += 1
+                _log.debug("a connector cannot be asked", extra={"fields": {"url": target.url, "error": repr(error)}})
+                etag = ""
+                poll = self._polls.get(target.uid)
+                if poll is None or self._clock() - reached > LOST or (poll.report is None and tries >= 2):
+                    self._tell(target, None)
+                await asyncio.sleep(backoff.next())
+                continue
+            tries, reached = 0, self._clock()
+            backoff.reset()
+            if report is not None:
+                self._tell(target, report)
+            if not etag:
+                # Without a tag the next answer comes at once: a connector must not make us spin.
+                await asyncio.sleep(1.0)
+
+    async def _once(self, target: Target, etag: str) -> tuple[ConnectorReport | None, str]:
+        """One poll: the new report (None when nothing changed) and its tag. Raises for anything else."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        query = {"wait": f"{WAIT_SECONDS}s", "etag": etag} if etag else {}
+        limits = aiohttp.ClientTimeout(total=WAIT_SECONDS + 10.0 if etag else FIRST_SECONDS, connect=FIRST_SECONDS)
+        async with self._session.get(
+            target.url,
+            params=query,
+            timeout=limits,
+            allow_redirects=False,
+            headers={"If-None-Match": etag} if etag else {},
+        ) as response:
+            if response.status == 304:
+                return None, etag
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise ValueError("a report that is too long")
+            decoded: Any = json.loads(bytes(body))
+            report = parse_report(decoded)
+            if report is None:
+                raise ValueError("not a report")
+            return report, response.headers.get("ETag", "")[:256]
+
+    def _tell(self, target: Target, report: ConnectorReport | None) -> None:
+        poll = self._polls.get(target.uid)
+        if poll is None:
+            return
+        fresh = not poll.answered.is_set()
+        poll.answered.set()
+        if fresh or poll.report != report:
+            poll.report = report
+            self._changed(target.tunnel)
+
+
+def _uid(pod: Object) -> str:
+    return str(pod["metadata"].get("uid", ""))

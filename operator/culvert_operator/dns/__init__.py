@@ -1,0 +1,1 @@
+"""DNS records of published hostnames: endpoints, a pure planner, ownership in TXT, providers."""

@@ -1,0 +1,113 @@
+"""The port to a DNS provider, and what a provider is made from.
+
+Responsible for: the protocol that every provider implements, its errors, and finding providers by name.
+Must not know: any provider; ownership (providers write what the registry tells them).
+Invariants of every provider: ``records`` returns a zone whole or raises ProviderError, for a partial answer would be
+taken for deletions; ``apply`` compares each name with ``before`` first and reports each name on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from culvert_operator.dns.endpoint import Endpoint, RecordSet
+from culvert_operator.dns.policies import Action
+
+GROUP = "culvert.dns_providers"
+
+
+class ProviderError(Exception):
+    """A provider could not be made, read or written; the text is a sentence that a person can act on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """One name's step, markers included: exactly ``before`` must be there, exactly ``after`` is there afterwards.
+
+    Both hold every record set that the step touches; a (name, type) that is only in ``after`` must be absent before.
+    """
+
+    name: str
+    action: Action
+    before: tuple[RecordSet, ...]
+    after: tuple[RecordSet, ...]
+
+
+class Result(StrEnum):
+    """How a change ended; also the label of ``culvert_dns_changes_total``."""
+
+    DONE = "success"
+    CONFLICT = "conflict"
+    FAILED = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """The end of one name's change. A conflict (the zone was not as planned) is cured by reading again."""
+
+    name: str
+    action: Action
+    result: Result
+    message: str = ""
+
+
+class DNSProvider(Protocol):
+    """What the registry needs of a DNS provider."""
+
+    async def zones(self) -> tuple[str, ...]:
+        """The zones that can be written, without trailing dots. Raises ProviderError."""
+        ...
+
+    async def records(self, zone: str) -> tuple[RecordSet, ...]:
+        """Every record set of the zone. Raises ProviderError rather than leaving anything out."""
+        ...
+
+    async def apply(self, zone: str, changes: Sequence[RecordChange]) -> tuple[ChangeResult, ...]:
+        """Carry out each change on its own; one result per change. Raises ProviderError when none could be tried."""
+        ...
+
+    def adjust(self, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """The endpoints as this provider would store them (TTL limits, its own properties), so that plans settle."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Text(Protocol):
+    """A text that lives somewhere and is replaced whole: a file, or one key of a ConfigMap."""
+
+    async def read(self) -> tuple[str, str]:
+        """The text and its version. Raises ProviderError when it cannot be read or does not exist."""
+        ...
+
+    async def replace(self, text: str, *, version: str) -> bool:
+        """Replace the text if it still has ``version``; False when somebody else changed it meanwhile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """What a provider is made from: settings of the Tunnel, and the text that they point at, if they do."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    zones: tuple[str, ...] = ()
+    text: Text | None = None
+
+
+Create = Callable[[ProviderConfig], DNSProvider]
+
+
+def provider(name: str, config: ProviderConfig) -> DNSProvider:
+    """Make the provider that is registered as ``name``. Raises ProviderError with the names that there are."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise ProviderError(f"there is no DNS provider {name!r} in this installation; there are: {known}.")
+    create = cast(Create, found[name].load())
+    return create(config)

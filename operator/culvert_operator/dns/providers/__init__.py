@@ -1,0 +1,1 @@
+"""DNS providers, found through the entry point group ``culvert.dns_providers``."""

@@ -1,0 +1,138 @@
+"""The operator's command line: flags, their environment variables, and the settings that they make.
+
+Responsible for: ``culvert operator run``'s arguments → :class:`Settings`. Must not know: how an operator runs (it
+imports nothing that needs the ``operator`` extra, so that the command line can always be built).
+Invariant: what cannot work is refused here, with a sentence, before anything is started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from culvert_ingress.hostnames import HostnameError, normalise_pattern
+from culvert_operator.keys import ObjectKey
+from culvert_operator.options import ANY_NAMESPACE, Options
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+ISSUER_SECRET = "culvert-issuer"  # noqa: S105 (a Secret's name)
+LISTEN = "0.0.0.0:9902"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one operator process is started with.
+
+    ``options`` is what the planner may know. ``listen`` is ``(host, port)`` for probes and metrics. ``relay_services``
+    are Services of the own namespace in front of the in-cluster relay: with any, the operator makes the relay's
+    certificate for their names and ``relay_server_names``.
+    """
+
+    options: Options
+    listen: tuple[str, int] = ("0.0.0.0", 9902)  # noqa: S104 (a Pod's probes come from outside of it)
+    issuer_secret: str = ISSUER_SECRET
+    relay_services: tuple[str, ...] = ()
+    relay_server_names: tuple[str, ...] = ()
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+class SettingsError(ValueError):
+    """Flags that cannot work; the text is a sentence with what to write instead."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``culvert operator run``. Lists are comma-separated and may be repeated."""
+
+    def names(flag: str, metavar: str, text: str) -> None:
+        parser.add_argument(flag, action="append", default=None, metavar=f"{metavar}[,{metavar}…]", help=text)
+
+    parser.add_argument(
+        "--namespace",
+        metavar="NS",
+        help="where the operator lives (environment: POD_NAMESPACE, CULVERT_NAMESPACE; default: the Pod's)",
+    )
+    parser.add_argument(
+        "--connector-image", metavar="IMAGE", help="image of connectors (environment: CULVERT_IMAGE; required)"
+    )
+    parser.add_argument(
+        "--connector-image-pull-policy",
+        choices=PULL_POLICIES,
+        default="IfNotPresent",
+        help="of connectors (default: %(default)s)",
+    )
+    names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
+    names("--allowed-hostnames", "HOST", "names beyond which no Tunnel can grant anything (default: no limit)")
+    parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
+    parser.add_argument(
+        "--cluster-domain", metavar="DOMAIN", default="cluster.local", help="of Services' names (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--issuer-secret",
+        metavar="NAME",
+        default=ISSUER_SECRET,
+        help="the Secret with the issuer's key, made when there is none (default: %(default)s)",
+    )
+    names("--relay-service", "NAME", "Services of the relay in this cluster; makes its certificate")
+    names("--relay-server-names", "HOST", "further names for that certificate")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", default=LISTEN, help="for probes and metrics (default: %(default)s)"
+    )
+
+
+def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Parsed flags and the environment as settings. Raises SettingsError."""
+    try:
+        allowed = tuple(str(normalise_pattern(name)) for name in _listed(arguments.allowed_hostnames))
+        default = ObjectKey.parse(arguments.default_tunnel) if arguments.default_tunnel else None
+    except (HostnameError, ValueError) as error:
+        raise SettingsError(str(error)) from None
+    image = arguments.connector_image or environment.get("CULVERT_IMAGE", "")
+    if not image:
+        raise SettingsError("The operator needs --connector-image (or CULVERT_IMAGE), the image of connectors.")
+    namespaces = _listed(arguments.tunnel_namespaces)
+    if ANY_NAMESPACE in namespaces and len(namespaces) > 1:
+        raise SettingsError("--tunnel-namespaces: write * alone, or namespaces without it.")
+    return Settings(
+        options=Options(
+            namespace=_namespace(arguments.namespace, environment),
+            image=image,
+            tunnel_namespaces=namespaces,
+            allowed_hostnames=allowed,
+            default_tunnel=default,
+            cluster_domain=arguments.cluster_domain,
+            image_pull_policy=arguments.connector_image_pull_policy,
+        ),
+        listen=_address(arguments.listen),
+        issuer_secret=arguments.issuer_secret,
+        relay_services=_listed(arguments.relay_service),
+        relay_server_names=_listed(arguments.relay_server_names),
+        log_level=environment.get("CULVERT_LOG_LEVEL", "info"),
+        log_format=environment.get("CULVERT_LOG_FORMAT", "text"),
+    )
+
+
+def _listed(values: Sequence[str] | None) -> tuple[str, ...]:
+    parts = (part.strip() for value in values or () for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _namespace(given: str | None, environment: Mapping[str, str]) -> str:
+    if namespace := given or environment.get("POD_NAMESPACE") or environment.get("CULVERT_NAMESPACE"):
+        return namespace
+    try:
+        return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except OSError:
+        said = "Outside a cluster the operator needs --namespace, where its issuer's key is kept."
+        raise SettingsError(said) from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isdigit() and int(port) < 65536):
+        raise SettingsError(f"--listen: {text!r} is not HOST:PORT; write for instance {LISTEN}.")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104

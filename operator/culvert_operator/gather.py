@@ -1,0 +1,99 @@
+"""Gathering: the stores, the connectors' reports and the zones become one Snapshot of one Tunnel's world.
+
+Responsible for: what is read, from where. Must not know: what it is read for.
+Invariant: nothing in a Snapshot is older than the process's own last write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from culvert_operator import relations
+from culvert_operator.api.meta import Raw
+from culvert_operator.cluster import kinds
+from culvert_operator.cluster.client import Client
+from culvert_operator.cluster.texts import Contents
+from culvert_operator.cluster.world import World
+from culvert_operator.connectors import Connectors
+from culvert_operator.credentials import inspect
+from culvert_operator.issuer import Issuer
+from culvert_operator.keys import ChildKey, ObjectKey
+from culvert_operator.options import Options
+from culvert_operator.publishing import Publishing
+from culvert_operator.world import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gatherer:
+    """Everything that can be asked."""
+
+    client: Client
+    world: World
+    contents: Contents
+    connectors: Connectors
+    publishing: Publishing
+    issuer: Issuer
+    options: Options
+    now: Callable[[], float]
+
+    async def snapshot(self, key: ObjectKey, failures: Mapping[ChildKey, str]) -> Snapshot:
+        """The world of one Tunnel. Raises APIError when some of it cannot be read."""
+        reports = await self.connectors.reports(key)
+        tunnel = self.world.tunnels.get(key)
+        dns = await self.publishing.view(tunnel, key)
+        children = await self._children(key) if tunnel is not None else self._known_children(key)
+        config_maps: dict[ObjectKey, Mapping[str, str]] = {}
+        for name in relations.config_maps(tunnel, self.world.bindings_of(key)):
+            data = await self.contents.get(name)
+            if data is not None:
+                config_maps[name] = data
+        # Nothing below waits: what the stores hold is taken at one moment.
+        tunnel = self.world.tunnels.get(key)
+        bindings = self.world.bindings_of(key)
+        namespaces = {name: self.world.namespaces.get(ObjectKey("", name)) for name in
+                      {key.namespace, *(b.meta.namespace for b in bindings)}}  # fmt: skip
+        services = {name: self.world.services.get(name) for name in relations.services(bindings)}
+        children.update(self._known_children(key))
+        secret = children.get(relations.child("Secret", key.name))
+        return Snapshot(
+            key=key,
+            tunnel=tunnel,
+            bindings=bindings,
+            namespaces={name: found for name, found in namespaces.items() if found is not None},
+            services={name: found for name, found in services.items() if found is not None},
+            config_maps=config_maps,
+            claims={claim.name: claim for claim in self.world.claims},
+            children={name: _without_data(name, raw) for name, raw in children.items()},
+            credential=inspect(secret),
+            reports=reports,
+            dns=dns if tunnel is not None and tunnel.dns is not None else None,
+            installation=self.issuer.installation,
+            issuer=self.issuer.public,
+            options=self.options,
+            now=self.now(),
+            failures=failures,
+        )
+
+    def _known_children(self, key: ObjectKey) -> dict[ChildKey, Raw]:
+        found = {}
+        for child in relations.children(key.name):
+            raw = self.world.children[child.kind].raw(ObjectKey(key.namespace, child.name))
+            if raw is not None:
+                found[child] = raw
+        return found
+
+    async def _children(self, key: ObjectKey) -> dict[ChildKey, Raw]:
+        """Those that the stores hold, and those that stand at a child's name without culvert's labels."""
+        found = self._known_children(key)
+        if self.options.may_hold_tunnels(key.namespace):
+            for child in relations.children(key.name):
+                if child not in found:
+                    raw = await self.client.get(kinds.BY_NAME[child.kind], key.namespace, child.name)
+                    if raw is not None:
+                        found[child] = raw
+        return found
+
+
+def _without_data(key: ChildKey, raw: Raw) -> Raw:
+    return {name: value for name, value in raw.items() if name != "data"} if key.kind == "Secret" else raw

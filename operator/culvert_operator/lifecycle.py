@@ -1,0 +1,79 @@
+"""Lifecycle: in which phase a Tunnel is, what a binding still holds of it, and when an object is let go.
+
+Responsible for: the phases, the finalizer, and the order of leaving: DNS first, then the route, then the claim, then
+the finalizer. Must not know: how any of these is removed.
+Invariants: an object keeps our finalizer for as long as something outside it exists for it; after a
+``deletionTimestamp`` no child is applied (the namespace may be going, and with it what we would write).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from enum import Enum
+from typing import Literal
+
+from culvert_ingress.document import Document
+from culvert_operator.api.binding import Binding, Published
+from culvert_operator.api.claim import Claim
+from culvert_operator.api.meta import Meta
+from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.keys import ObjectKey
+from culvert_operator.options import Options
+from culvert_operator.world import FinalizerOp
+
+
+class Phase(Enum):
+    """What the operator does for a Tunnel."""
+
+    ABSENT = "there is no such Tunnel"
+    REFUSED = "it stands where the operator serves no Tunnels"
+    LEAVING = "it is being deleted"
+    SERVED = "it is served"
+
+
+def phase_of(tunnel: Tunnel | None, options: Options) -> Phase:
+    """The phase of a Tunnel. One that is being deleted without our finalizer is as good as gone."""
+    if tunnel is None:
+        return Phase.ABSENT
+    if tunnel.meta.deleting:
+        return Phase.LEAVING if tunnel.meta.has_finalizer else Phase.ABSENT
+    return Phase.SERVED if options.may_hold_tunnels(tunnel.meta.namespace) else Phase.REFUSED
+
+
+def holds(
+    binding: Binding,
+    key: ObjectKey,
+    *,
+    listed: Collection[Published],
+    claims: Iterable[Claim],
+    route: Document | None,
+) -> bool:
+    """Whether anything of ``binding`` is left in the Tunnel ``key``, as the stored objects say.
+
+    ``route`` is the present configuration; None when routes go with the Tunnel itself.
+    """
+    if listed:
+        return True
+    meta = binding.meta
+    for claim in claims:
+        owned = claim.tunnel == key and claim.namespace == meta.namespace
+        if owned and any(path.binding == meta.name for path in claim.paths):
+            return True
+        if any(w.tunnel == key and w.key == meta.key for w in claim.waiting):
+            return True
+    prefix = f"{meta.namespace}/{meta.name}/"
+    return route is not None and any(rule.id.startswith(prefix) for rule in route.rules)
+
+
+def add_finalizer(kind: Literal["Tunnel", "TunnelBinding"], meta: Meta) -> FinalizerOp | None:
+    """The operation that secures an object, when it is needed and still possible."""
+    if meta.deleting or meta.has_finalizer:
+        return None
+    return FinalizerOp(kind, meta.key, meta.uid, meta.finalizers)
+
+
+def remove_finalizer(kind: Literal["Tunnel", "TunnelBinding"], meta: Meta) -> FinalizerOp | None:
+    """The operation that lets a deleted object go."""
+    if not (meta.deleting and meta.has_finalizer):
+        return None
+    return FinalizerOp(kind, meta.key, meta.uid, meta.finalizers)

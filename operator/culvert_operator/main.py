@@ -1,0 +1,192 @@
+"""The operator as a process: its parts put together.
+
+Responsible for: composition, supervision and the address for probes and metrics. Must not know: any rule.
+Invariants: a part that fails is started again, with backoff, while the others go on; the process is ready once every
+store is complete and the issuer's key is there, and it works on nothing before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from culvert_operator.backoff import Backoff
+from culvert_operator.cluster.apply import Hand
+from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.cluster.connection import LoginError, log_in
+from culvert_operator.cluster.texts import Contents
+from culvert_operator.cluster.world import World
+from culvert_operator.connectors import Connectors
+from culvert_operator.flags import Settings
+from culvert_operator.gather import Gatherer
+from culvert_operator.host import host
+from culvert_operator.issuer import Issuer, IssuerError, ensure_issuer
+from culvert_operator.keys import ObjectKey
+from culvert_operator.metrics import CONTENT_TYPE, Metrics
+from culvert_operator.plan import plan
+from culvert_operator.publishing import Publishing
+from culvert_operator.reconcile import Reconciler
+from culvert_operator.relay_certificate import ensure_relay_certificate, relay_names
+from culvert_operator.worker import Watcher, Workers
+from culvert_transport.logs import configure
+
+CERTIFICATE_SECONDS = 3600.0
+FIRST_RETRY = 0.5
+LAST_RETRY = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class Operator:
+    """One running operator."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._now = now
+        self._metrics = Metrics()
+        self._client = Client(log_in)
+        self._workers = Workers(self._work, watcher=Watcher(finished=self._metrics.finished, depth=self._metrics.depth))
+        self._world = World(settings.options, self._workers.mark)
+        self._connectors = Connectors(self._workers.mark)
+        self._world.pods.listen(self._connectors.on_pod)
+        self._contents = Contents(self._client, self._world.config_maps)
+        self._publishing = Publishing(self._contents, counted=self._metrics.dns_change)
+        self._reconciler: Reconciler | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        runner = await self._serve()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reflector in self._world.reflectors(self._client):
+                    group.create_task(self._supervised(reflector.run))
+                if self._settings.relay_services:
+                    group.create_task(self._supervised(self._keep_relay_certificate))
+                issuer = await self._issuer()
+                await self._world.synced()
+                self._reconciler = self._make_reconciler(issuer)
+                for key in self._world.all_keys():
+                    self._workers.mark(key)
+                self._workers.resume()
+                _log.info("the operator is ready", extra={"fields": {"tunnels": len(self._world.tunnels)}})
+        finally:
+            await self._workers.close()
+            await self._connectors.close()
+            await self._publishing.close()
+            await self._client.close()
+            await runner.cleanup()
+
+    async def _work(self, key: ObjectKey) -> float | None:
+        assert self._reconciler is not None, "workers are paused until there is one"
+        return await self._reconciler.work(key)
+
+    def _make_reconciler(self, issuer: Issuer) -> Reconciler:
+        gatherer = Gatherer(
+            client=self._client,
+            world=self._world,
+            contents=self._contents,
+            connectors=self._connectors,
+            publishing=self._publishing,
+            issuer=issuer,
+            options=self._settings.options,
+            now=self._now,
+        )
+        return Reconciler(
+            client=self._client,
+            hand=Hand(self._client, self._world),
+            gatherer=gatherer,
+            publishing=self._publishing,
+            issuer=issuer,
+            metrics=self._metrics,
+            plan=plan,
+            now=self._now,
+            instance=f"culvert-operator-{os.environ.get('HOSTNAME') or socket.gethostname()}",
+        )
+
+    async def _issuer(self) -> Issuer:
+        """The issuer's key; tried for as long as it takes, for without it there is nothing to do."""
+        backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=random.random)
+        namespace, name = self._settings.options.namespace, self._settings.issuer_secret
+        while True:
+            try:
+                return await ensure_issuer(self._client, namespace, name)
+            except (APIError, IssuerError) as error:
+                delay = backoff.next()
+                fields = {"secret": f"{namespace}/{name}", "reason": str(error), "after": round(delay, 2)}
+                _log.warning("the issuer's key is not there yet", extra={"fields": fields})
+                await asyncio.sleep(delay)
+
+    async def _keep_relay_certificate(self) -> None:
+        options = self._settings.options
+        names = relay_names(
+            self._settings.relay_services,
+            options.namespace,
+            options.cluster_domain,
+            self._settings.relay_server_names,
+        )
+        while True:
+            ends = await ensure_relay_certificate(self._client, options.namespace, names, now=self._now())
+            self._metrics.relay_certificate(ends)
+            await asyncio.sleep(CERTIFICATE_SECONDS)
+
+    async def _supervised(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part that should never end, again and again."""
+        backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=random.random)
+        while True:
+            try:
+                await part()
+            except (APIError, LoginError) as error:
+                _log.warning("a part of the operator failed", extra={"fields": {"reason": str(error)}})
+            except Exception:
+                _log.exception("a part of the operator failed")
+            await asyncio.sleep(backoff.next())
+
+    async def _serve(self) -> web.AppRunner:
+        """Probes and metrics."""
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._exposition)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        await runner.setup()
+        host_name, port = self._settings.listen
+        await web.TCPSite(runner, host_name, port).start()
+        return runner
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        """The event loop answers: that is all that a restart could cure."""
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        if self._reconciler is None:
+            missing = [store.kind.name for store in self._world.stores() if not store.synced.is_set()]
+            return web.Response(status=503, text=f"waiting for {', '.join(missing) or 'the issuer key'}\n")
+        return web.Response(text="ok\n")
+
+    async def _exposition(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def run(settings: Settings) -> int:
+    """Run the operator until a signal; the exit code."""
+    configure(settings.log_level, settings.log_format)
+    # kopf tells of its own life in too many words; its warnings are ours too.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        return asyncio.run(_run(settings))
+    except LoginError as error:
+        print(f"culvert: {error}", file=sys.stderr)
+        return 1
+
+
+async def _run(settings: Settings) -> int:
+    await log_in()  # a missing kubeconfig is told at once, not retried for ever
+    return await host(Operator(settings))

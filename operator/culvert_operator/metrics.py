@@ -1,0 +1,97 @@
+"""The operator's metrics.
+
+Responsible for: their names, help and labels, in a registry of their own. Must not know: where they are served.
+Invariant: the cardinality is bounded: by results, actions and the number of Tunnels, never by hostnames.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from culvert_operator.dns.policies import Action
+from culvert_operator.dns.provider import ChangeResult, Result
+from culvert_operator.keys import ObjectKey
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """One operator's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._with_credential: set[ObjectKey] = set()
+        self._reconciled = Counter(
+            "culvert_operator_reconcile_total",
+            "Rounds of work on Tunnels, by how they ended.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("success", "retry", "error"):
+            self._reconciled.labels(result)
+        self._duration = Histogram(
+            "culvert_operator_reconcile_duration_seconds",
+            "Time that work on a Tunnel took, waiting for the API server included.",
+            registry=self.registry,
+        )
+        self._depth = Gauge(
+            "culvert_operator_queue_depth", "Tunnels that wait to be worked on.", registry=self.registry
+        )
+        self._dns = Counter(
+            "culvert_dns_changes_total",
+            "Changes of DNS names that were tried.",
+            ["action", "result"],
+            registry=self.registry,
+        )
+        for action in Action:
+            for ending in Result:
+                self._dns.labels(action.value, ending.value)
+        self._expiry = Gauge(
+            "culvert_credential_expiry_timestamp_seconds",
+            "When a Tunnel's credential ends.",
+            ["namespace", "tunnel"],
+            registry=self.registry,
+        )
+        self._relay = Gauge(
+            "culvert_relay_certificate_expiry_timestamp_seconds",
+            "When the certificate that the operator makes for the in-cluster relay ends; 0: it makes none.",
+            registry=self.registry,
+        )
+        self._written = Counter(
+            "culvert_operator_writes_total", "Objects written to the API server for Tunnels.", registry=self.registry
+        )
+
+    def finished(self, result: str, seconds: float) -> None:
+        """A key's work ended."""
+        self._reconciled.labels(result).inc()
+        self._duration.observe(seconds)
+
+    def depth(self, dirty: int) -> None:
+        """So many keys wait."""
+        self._depth.set(dirty)
+
+    def dns_change(self, result: ChangeResult) -> None:
+        """A change was tried."""
+        self._dns.labels(result.action.value, result.result.value).inc()
+
+    def credential(self, tunnel: ObjectKey, expires_at: float | None) -> None:
+        """A Tunnel's credential ends then; None: it has none (any more)."""
+        if expires_at is not None:
+            self._expiry.labels(*tunnel).set(expires_at)
+            self._with_credential.add(tunnel)
+        elif tunnel in self._with_credential:
+            self._with_credential.remove(tunnel)
+            self._expiry.remove(*tunnel)
+
+    def relay_certificate(self, expires_at: float) -> None:
+        """The in-cluster relay's certificate ends then."""
+        self._relay.set(expires_at)
+
+    def wrote(self, count: int) -> None:
+        """So many objects were written."""
+        self._written.inc(count)
+
+    def exposition(self) -> bytes:
+        """What a scrape gets."""
+        return generate_latest(self.registry)

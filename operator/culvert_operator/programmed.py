@@ -1,0 +1,92 @@
+"""Programmed: whether the connectors serve a binding's hostnames, by their own reports.
+
+Responsible for: connector reports → the condition Programmed of a binding, and the hostnames that are served.
+Must not know: Deployments, DNS.
+Invariants: the ConfigMap is no evidence, only reports are: every *ready* connector has applied the version, and
+every relay that it holds a session with has answered that version's hostnames. A connector that cannot be reached is
+not counted; with none left the answer is Unknown, never False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from culvert_operator.conditions.condition import Condition
+from culvert_operator.reports import ConnectorReport
+
+PROGRAMMED = "Programmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The connectors of a Tunnel as they reported: ready ones, all that answered, and how many there are."""
+
+    ready: tuple[ConnectorReport, ...]
+    reported: tuple[ConnectorReport, ...]
+    pods: int
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that carry data, over all connectors."""
+        return sum(s.serving for report in self.reported for s in report.sessions)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether there are connectors and none of them can be asked."""
+        return self.pods > 0 and not self.reported
+
+
+def muster(reports: Mapping[str, ConnectorReport | None]) -> Fleet:
+    """The fleet, in order of the Pods' names."""
+    reported = tuple(report for _, report in sorted(reports.items()) if report is not None)
+    ready = tuple(r for r in reported if r.ready and not r.draining)
+    return Fleet(ready, reported, len(reports))
+
+
+def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven: bool) -> Condition:
+    """The condition of a binding that is served under ``hostnames`` since ``version``.
+
+    ``proven``: it was True already for this generation and these rules. Then a connector that lags behind or comes
+    and goes does not undo it; a refusal, or no ready connector at all, does.
+    """
+    if fleet.unreachable:
+        said = f"None of {fleet.pods} connectors answers the operator; traffic does not depend on it."
+        return Condition(PROGRAMMED, "Unknown", "Unreachable", said)
+    if not fleet.ready:
+        return Condition(PROGRAMMED, "False", "NoConnector", "No connector is ready; see the Tunnel's conditions.")
+    refused = _refusal(fleet, frozenset(hostnames), version=0 if proven else version)
+    if refused is not None:
+        return refused
+    lagging = None if proven else _lag(fleet, version)
+    if lagging is not None:
+        return Condition(PROGRAMMED, "False", "NotApplied", lagging)
+    said = "Every ready connector serves the rules, and every relay accepted the hostnames."
+    return Condition(PROGRAMMED, "True", "Programmed", said)
+
+
+def _refusal(fleet: Fleet, hostnames: frozenset[str], *, version: int) -> Condition | None:
+    for report in fleet.ready:
+        for refused in report.refused:
+            if refused.hostname in hostnames and report.applied_version >= version:
+                said = (
+                    f"The relay {refused.relay} refuses {refused.hostname} ({refused.reason}); see relay.yml's issuers."
+                )
+                return Condition(PROGRAMMED, "False", "RouteRefused", said)
+    return None
+
+
+def _lag(fleet: Fleet, version: int) -> str | None:
+    """Why ``version`` is not in force everywhere; no counts that change from moment to moment."""
+    for report in fleet.ready:
+        if report.applied_version < version:
+            if report.config_error:
+                return f"A connector cannot use the configuration: {report.config_error}"
+            return "A ready connector has not applied the configuration yet."
+        serving = [s for s in report.sessions if s.serving]
+        if not serving:
+            return "A ready connector holds no session that carries data."
+        behind = sorted({s.relay for s in serving if s.grant_version < version})
+        if behind:
+            return f"The relay {behind[0]} has not answered the hostnames yet."
+    return None

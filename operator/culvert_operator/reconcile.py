@@ -1,0 +1,141 @@
+"""One Tunnel's work: gather, plan, carry out, until there is nothing left to do.
+
+Responsible for: the order in which a plan is carried out (see :mod:`culvert_operator.world`), and when to stop.
+Must not know: why anything is planned.
+Invariants: nothing is written that the plan does not hold; a plan's later steps are only carried out when the earlier
+ones that they rest on were; work that does not settle ends in a retry, never in a loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from culvert_operator.cluster.apply import Hand, Outcome
+from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.cluster.events import post
+from culvert_operator.dns.provider import Result
+from culvert_operator.gather import Gatherer
+from culvert_operator.issue import config_map, credential_secret
+from culvert_operator.issuer import Issuer
+from culvert_operator.keys import ChildKey, ObjectKey
+from culvert_operator.metrics import Metrics
+from culvert_operator.publishing import Publishing
+from culvert_operator.worker import Retry
+from culvert_operator.world import Plan, Snapshot
+from culvert_protocol.keys import generate_key
+
+MAX_ROUNDS = 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Works on one key at a time; give :meth:`work` to the workers."""
+
+    client: Client
+    hand: Hand
+    gatherer: Gatherer
+    publishing: Publishing
+    issuer: Issuer
+    metrics: Metrics
+    plan: Callable[[Snapshot], Plan]
+    now: Callable[[], float]
+    instance: str
+    refused: dict[ObjectKey, dict[ChildKey, str]] = field(default_factory=dict)
+
+    async def work(self, key: ObjectKey) -> float | None:
+        """Bring one Tunnel's world to rest; seconds until time alone makes new work, or None. Raises Retry."""
+        for _ in range(MAX_ROUNDS):
+            try:
+                snapshot = await self.gatherer.snapshot(key, self.refused.get(key, {}))
+            except APIError as error:
+                raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
+            planned = self.plan(snapshot)
+            self._observe(snapshot)
+            if planned.is_empty:
+                return planned.requeue_after
+            outcome = await self._carry_out(planned, snapshot)
+            self.metrics.wrote(outcome.written)
+            changed = self._remember(key, outcome)
+            if not outcome.written and not changed:
+                if outcome.errors:
+                    raise Retry("; ".join(outcome.errors[:3]), after=outcome.retry_after)
+                return planned.requeue_after
+        raise Retry(f"the work does not settle within {MAX_ROUNDS} rounds")
+
+    def _observe(self, snapshot: Snapshot) -> None:
+        held = snapshot.credential
+        known = snapshot.tunnel is not None and held is not None and held.expires_at > 0
+        self.metrics.credential(snapshot.key, float(held.expires_at) if held is not None and known else None)
+
+    def _remember(self, key: ObjectKey, outcome: Outcome) -> bool:
+        """Keep what was refused for good, for the next snapshots; whether that is news."""
+        before: Mapping[ChildKey, str] = self.refused.get(key, {})
+        after = {c: said for c, said in before.items() if c not in outcome.accepted} | outcome.refused
+        if after:
+            self.refused[key] = after
+        else:
+            self.refused.pop(key, None)
+        return after != before
+
+    async def _carry_out(self, planned: Plan, snapshot: Snapshot) -> Outcome:
+        outcome = Outcome()
+        for op in planned.finalizers_add:
+            if not await self.hand.finalizer(op, outcome, add=True):
+                return outcome
+        for claim in planned.claims:
+            await self.hand.claim(claim, outcome)
+        if planned.claims and outcome.written:
+            return outcome
+        await self._children(planned, outcome)
+        done = set()
+        for status in planned.statuses:
+            if await self.hand.status(status, outcome):
+                done.add((status.kind, status.key))
+        await self._dns(planned, snapshot, outcome)
+        pending = {(status.kind, status.key) for status in planned.statuses} - done
+        for event in planned.events:
+            # An Event tells of a transition; one that was not written down will be told when it is.
+            if (event.kind, event.key) not in pending:
+                await post(self.client, event, now=self.now(), instance=self.instance)
+        for op in planned.finalizers_remove:
+            await self.hand.finalizer(op, outcome, add=False)
+        return outcome
+
+    async def _children(self, planned: Plan, outcome: Outcome) -> None:
+        if planned.credential is not None:
+            secret = credential_secret(
+                planned.credential,
+                issuer=self.issuer.key,
+                key=generate_key(),
+                jti=secrets.token_urlsafe(18),
+                issuer_id=self.issuer.issuer_id,
+            )
+            await self.hand.apply(secret, outcome)
+        if planned.configuration is not None:
+            document = config_map(planned.configuration, issuer=self.issuer.key, issuer_id=self.issuer.issuer_id)
+            await self.hand.apply(document, outcome)
+        for child in planned.apply:
+            await self.hand.apply(child, outcome)
+
+    async def _dns(self, planned: Plan, snapshot: Snapshot, outcome: Outcome) -> None:
+        if not planned.dns:
+            return
+        results, wait = await self.publishing.apply(snapshot.key, planned.dns)
+        for result in results:
+            fields = {"tunnel": str(snapshot.key), "name": result.name, "action": result.action.value}
+            if result.result is Result.FAILED:
+                known = snapshot.dns.failures.get(result.name) if snapshot.dns is not None else None
+                outcome.written += known != result.message  # news for a condition
+                outcome.errors.append(f"DNS {result.name}: {result.message}")
+                _log.warning("a DNS name was not changed", extra={"fields": fields | {"reason": result.message}})
+            else:
+                outcome.written += 1
+                _log.info("a DNS name was changed", extra={"fields": fields | {"result": result.result.value}})
+        if wait and not results:
+            outcome.errors.append("DNS waits after failures")
+        outcome.retry_after = max(outcome.retry_after, wait)

@@ -1,0 +1,95 @@
+"""References: the Services and CA certificates that rules name, and whether they may be used.
+
+Responsible for: ServiceRef and CA → what the rule compiles to. Must not know: hostnames, claims.
+Invariants: only Services of the binding's own namespace that select Pods (an ExternalName or a selectorless Service
+can point anywhere: the confused deputy); a reference that cannot be used makes the rule answer 503, never the
+fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from culvert_ingress.certificates import CertificateError, check_certificates
+from culvert_ingress.rules import HTTPService, OriginRequest, StatusService, UnavailableService
+from culvert_ingress.rules import Service as RuleService
+from culvert_operator.api.binding import ServiceRef
+from culvert_operator.api.cluster import Service
+from culvert_operator.api.tunnel import KeyRef
+from culvert_operator.candidates import Candidate
+from culvert_operator.keys import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A reference that cannot be used, with the reason of the condition ResolvedRefs."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a candidate compiles to; ``problem`` is set when it answers 503 for want of a reference."""
+
+    service: RuleService
+    origin: OriginRequest
+    problem: Unresolved | None
+
+
+def resolve(
+    candidate: Candidate,
+    *,
+    services: Mapping[ObjectKey, Service],
+    config_maps: Mapping[ObjectKey, Mapping[str, str]],
+    cluster_domain: str,
+) -> Resolved:
+    """The service and origin settings of an accepted rule."""
+    rule, namespace = candidate.rule, candidate.binding.meta.namespace
+    if rule.service is None:
+        return Resolved(StatusService(rule.http_status or 404), candidate.origin, None)
+    target = _service(rule.service, namespace, services, cluster_domain)
+    if isinstance(target, Unresolved):
+        return Resolved(UnavailableService(target.message), candidate.origin, target)
+    if rule.origin.ca is None:
+        return Resolved(target, candidate.origin, None)
+    authority = certificates(rule.origin.ca, namespace, config_maps)
+    if isinstance(authority, Unresolved):
+        return Resolved(UnavailableService(authority.message), candidate.origin, authority)
+    return Resolved(target, replace(candidate.origin, ca=authority), None)
+
+
+def certificates(ref: KeyRef, namespace: str, config_maps: Mapping[ObjectKey, Mapping[str, str]]) -> str | Unresolved:
+    """The PEM text that a ``caConfigMapRef`` names."""
+    data = config_maps.get(ObjectKey(namespace, ref.name))
+    if data is None:
+        said = f"The ConfigMap {ref.name} does not exist in {namespace}; create it with the CA under {ref.key}."
+        return Unresolved("ConfigMapNotFound", said)
+    if ref.key not in data:
+        return Unresolved("ConfigMapNotFound", f"The ConfigMap {ref.name} has no key {ref.key}; add the CA there.")
+    try:
+        return check_certificates(data[ref.key])
+    except CertificateError as error:
+        return Unresolved("ConfigMapNotFound", f"The ConfigMap {ref.name}, key {ref.key}: {error}")
+
+
+def _service(
+    ref: ServiceRef, namespace: str, services: Mapping[ObjectKey, Service], cluster_domain: str
+) -> HTTPService | Unresolved:
+    service = services.get(ObjectKey(namespace, ref.name))
+    if service is None:
+        return Unresolved("ServiceNotFound", f"The Service {ref.name} does not exist in {namespace}.")
+    if service.type == "ExternalName":
+        said = f"The Service {ref.name} is an ExternalName, which could point anywhere; use one that selects Pods."
+        return Unresolved("ServiceNotSupported", said)
+    if not service.selects:
+        said = f"The Service {ref.name} has no selector: its addresses could be anybody's. Use one that selects Pods."
+        return Unresolved("ServiceNotSupported", said)
+    tcp = [port for port in service.ports if port.protocol == "TCP"]
+    found = next((p.port for p in tcp if ref.port in (p.port, p.name) and ref.port != ""), None)
+    if found is None:
+        known = ", ".join(f"{p.port} ({p.name})" if p.name else str(p.port) for p in tcp) or "none"
+        said = f"The Service {ref.name} has no TCP port {ref.port}; it has {known}."
+        return Unresolved("PortNotFound", said)
+    return HTTPService(ref.scheme, f"{ref.name}.{namespace}.svc.{cluster_domain}", found)

@@ -1,0 +1,95 @@
+"""Routing: from bindings to the rules that a Tunnel serves, in one pass.
+
+Responsible for: the chain candidates → claims → references, kept per binding for its status.
+Must not know: documents, DNS, connectors, conditions' wording.
+Invariant: what is served depends on *stored* claims only; a rule that cannot be served affects no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from culvert_operator.api.binding import Binding
+from culvert_operator.candidates import Candidate, Rejected, examine
+from culvert_operator.claims import Awaiting, Register, Verdict, arbitrate, judge
+from culvert_operator.grants import Grants
+from culvert_operator.keys import ObjectKey
+from culvert_operator.references import Resolved, resolve
+from culvert_operator.world import ClaimOp, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One binding's rules, in their order: each served (with what it compiles to), awaited or rejected."""
+
+    binding: Binding
+    verdicts: tuple[Verdict, ...]
+    resolved: Mapping[str, Resolved]
+
+    @property
+    def served(self) -> tuple[tuple[Candidate, Resolved], ...]:
+        """The rules that are served, with their references."""
+        return tuple((v, self.resolved[v.rule.name]) for v in self.verdicts if isinstance(v, Candidate))
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """The rules that are refused."""
+        return tuple(v for v in self.verdicts if isinstance(v, Rejected))
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a rule's claim is still being written."""
+        return any(isinstance(v, Awaiting) for v in self.verdicts)
+
+    @property
+    def hostnames(self) -> tuple[str, ...]:
+        """The distinct hostnames that are served, in the rules' order."""
+        return tuple(dict.fromkeys(c.hostname for c, _ in self.served))
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """All that one Tunnel serves, and what is to be done about claims.
+
+    ``staying`` are hostnames that are about to change hands inside the Tunnel: neither route nor record may go.
+    """
+
+    bindings: Mapping[ObjectKey, Routed]
+    claims: tuple[ClaimOp, ...]
+    staying: frozenset[str]
+
+    @property
+    def served(self) -> tuple[tuple[Candidate, Resolved], ...]:
+        """Every served rule of every binding."""
+        return tuple(pair for routed in self.bindings.values() for pair in routed.served)
+
+
+def route(
+    snapshot: Snapshot, bindings: tuple[Binding, ...], grants: Grants | None, *, in_use: Callable[[str], bool]
+) -> Routing:
+    """Route ``bindings`` (those that are to be served; none without ``grants``)."""
+    outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
+    candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
+    # A claim must outlive its binding: nothing is claimed for an object that could vanish without a word.
+    secured = [c for c in candidates if c.binding.meta.has_finalizer]
+    operations, staying = arbitrate(snapshot.key, secured, snapshot.claims, in_use=in_use, now=snapshot.now)
+    register = Register(snapshot.claims.values())
+    routed = {}
+    for binding in bindings:
+        verdicts = tuple(
+            judge(snapshot.key, outcome, register, awaited=staying) if isinstance(outcome, Candidate) else outcome
+            for outcome in outcomes.get(binding.meta.key, ())
+        )
+        resolved = {
+            v.rule.name: resolve(
+                v,
+                services=snapshot.services,
+                config_maps=snapshot.config_maps,
+                cluster_domain=snapshot.options.cluster_domain,
+            )
+            for v in verdicts
+            if isinstance(v, Candidate)
+        }
+        routed[binding.meta.key] = Routed(binding, verdicts, resolved)
+    return Routing(routed, operations, staying)

@@ -1,0 +1,88 @@
+"""What all visitors' connections and all sessions of one relay share.
+
+Responsible for holding it together: registry, issuers, counters, deadlines, the flags that change while it runs.
+Decides nothing itself. Invariant: used from the event loop's thread only.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from culvert_relay.issuers import Issuers
+from culvert_relay.metrics import Counters
+from culvert_relay.tunnels.limiter import FailureLimiter
+from culvert_relay.tunnels.registry import Registry
+from culvert_relay.tunnels.revocations import Revocations
+from culvert_relay.wheel import TICK_SECONDS, Wheel
+
+if TYPE_CHECKING:
+    from culvert_relay.visitors.exchange import Exchange
+    from culvert_relay.visitors.line import VisitorLine
+
+MAX_VISITORS: Final = 10_000
+
+
+class Edge:
+    """One relay's shared state. `random` returns a float in [0, 1); `wall` is unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        relay_id: str,
+        server_names: tuple[str, ...],
+        issuers: Issuers,
+        loop: asyncio.AbstractEventLoop,
+        max_visitors: int = MAX_VISITORS,
+        random: Callable[[], float] = random.random,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.relay_id = relay_id
+        self.server_names = server_names
+        self.own_hosts = frozenset(_host(name) for name in server_names)
+        self.issuers = issuers
+        self.loop = loop
+        self.max_visitors = max_visitors
+        self.random = random
+        self.wall = wall
+        self.registry = Registry()
+        self.revocations = Revocations()
+        self.limiter = FailureLimiter()
+        self.counters = Counters()
+        self.wheel = Wheel()
+        self.visitors: set[VisitorLine] = set()
+        self.unflushed: list[Exchange] = []
+        self.draining = False
+        self.accepting = True
+        self._ticking: asyncio.TimerHandle | None = None
+        self._started = loop.time()
+
+    def flush(self) -> None:
+        """Writes what responses have gathered; called after each batch of a session's frames."""
+        unflushed = self.unflushed
+        if unflushed:
+            self.unflushed = []
+            for exchange in unflushed:
+                exchange.flush()
+
+    def start(self) -> None:
+        """Begins to advance the deadlines."""
+        self._started = self.loop.time()
+        self._tick()
+
+    def stop(self) -> None:
+        """Stops advancing them."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+
+    def _tick(self) -> None:
+        now = int((self.loop.time() - self._started) / TICK_SECONDS)
+        self._ticking = self.loop.call_at(self._started + (now + 1) * TICK_SECONDS, self._tick)
+        self.wheel.advance(now)
+
+
+def _host(name: str) -> bytes:
+    """A server name as it comes out of a visitor's Host: IPv6 addresses in brackets."""
+    return f"[{name}]".encode() if ":" in name else name.encode()

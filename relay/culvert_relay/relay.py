@@ -1,0 +1,199 @@
+"""One running relay, put together from its parts.
+
+Responsible for starting them in an order in which nothing is half there, and for stopping them. Decides nothing.
+Must not know signals, files' forms or exit codes (`main`).
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from culvert_relay.admin import AdminView, start_admin
+from culvert_relay.certificates import CertificateStore
+from culvert_relay.config import Address, RelayConfig
+from culvert_relay.drain import DEADLINE_SECONDS, Outcome, drain
+from culvert_relay.edge import MAX_VISITORS, Edge
+from culvert_relay.issuers import Issuers, read_issuers
+from culvert_relay.listeners import Door, Listener, bind
+from culvert_relay.metrics import Readings, RelayCollector, registry_of
+from culvert_relay.sessions_view import readings, sessions_view
+from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
+from culvert_relay.tunnels.tunnels import Tunnels
+from culvert_relay.visitors.connection import VisitorConnection
+from culvert_relay.watching import EVERY_SECONDS, FileWatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a configuration names, read: raises nothing any more when the relay starts."""
+
+    config: RelayConfig
+    issuers: Issuers
+    certificates: CertificateStore
+
+
+def read_materials(config: RelayConfig) -> Materials:
+    """Reads keys and certificates; raises ConfigError with a sentence."""
+    certificates = CertificateStore(config.certificate_dir, server_names=config.server_names)
+    certificates.load()
+    return Materials(config, read_issuers(config.issuers), certificates)
+
+
+@dataclass(slots=True)
+class Ports:
+    """The ports that are really listened on, in the order of `relay.yml`."""
+
+    http: list[int] = field(default_factory=list)
+    https: list[int] = field(default_factory=list)
+    tunnel: list[int] = field(default_factory=list)
+    admin: int = 0
+
+
+class Relay:
+    """A relay on the running loop: `await start()`, later `await drain()`, in the end `await close()`."""
+
+    def __init__(
+        self, materials: Materials, *, max_visitors: int = MAX_VISITORS, look_every: float = EVERY_SECONDS
+    ) -> None:
+        config = materials.config
+        self._config = config
+        self._certificates = materials.certificates
+        self.edge = Edge(
+            relay_id=config.id,
+            server_names=config.server_names,
+            issuers=materials.issuers,
+            loop=asyncio.get_running_loop(),
+            max_visitors=max_visitors,
+        )
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
+        self.tunnels = Tunnels(self.edge, executor=self._executor)
+        self.watch = FileWatch(
+            certificates=materials.certificates,
+            issuers=config.issuers,
+            on_issuers=self._new_issuers,
+            every=look_every,
+        )
+        self.ports = Ports()
+        self.metrics = registry_of(RelayCollector(self.edge.counters, self._readings))
+        self._listeners: list[Listener] = []
+        self._admin: web.AppRunner | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._started = False
+
+    async def start(self) -> None:
+        """Opens every door; raises ConfigError when an address cannot be had, with none left open."""
+        loop, listen = self.edge.loop, self._config.listen
+        try:
+            http = [item for address in listen.http for item in await self._bind(address, "listen.http")]
+            https = [item for address in listen.https for item in await self._bind(address, "listen.https")]
+            tunnel = [item for address in listen.tunnel for item in await self._bind(address, "listen.tunnel")]
+            admin = await bind(loop, listen.admin, where="listen.admin")
+        except BaseException:
+            self._close_listeners()
+            self._executor.shutdown(wait=False)
+            raise
+        self.edge.start()
+        self.tunnels.start()
+        view = AdminView(self.metrics, self._ready, lambda: sessions_view(self.tunnels))
+        self._admin = await start_admin(view, admin[0].socket)
+        for extra in admin[1:]:
+            extra.close()
+        context = self._certificates.listener_context()
+        for listener in tunnel:
+            await listener.serve(loop, self._handshake, context=context)
+        for listener in http:
+            await listener.serve(loop, self._visitor(Door(0, listener.port)))
+        for listener in https:
+            await listener.serve(loop, self._visitor(Door(1, listener.port, self._own)), context=context)
+        self.ports = Ports(
+            [item.port for item in http],
+            [item.port for item in https],
+            [item.port for item in tunnel],
+            admin[0].port,
+        )
+        self._watching = asyncio.create_task(self.watch.run())
+        self._started = True
+        logger.info(
+            "relay started",
+            extra={
+                "fields": {
+                    "relay": self.edge.relay_id,
+                    "http": self.ports.http,
+                    "https": self.ports.https,
+                    "tunnel": self.ports.tunnel,
+                    "admin": self.ports.admin,
+                    "issuers": len(self.edge.issuers.by_id),
+                    "certificates": len(self._certificates.pairs),
+                }
+            },
+        )
+
+    async def drain(self, *, force: asyncio.Event, deadline: float = DEADLINE_SECONDS) -> Outcome:
+        """Goes down in order; see `culvert_relay.drain`."""
+        return await drain(
+            self.edge, self.tunnels, close_listeners=self._close_listeners, force=force, deadline=deadline
+        )
+
+    async def close(self) -> None:
+        """Ends everything that is left."""
+        self._close_listeners()
+        for visitor in tuple(self.edge.visitors):
+            visitor.abort()
+        for session in (*self.tunnels.sessions(), *self.tunnels.unproven):
+            session.end("the relay is shutting down")
+        self.tunnels.stop()
+        self.edge.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._admin is not None:
+            await self._admin.cleanup()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _bind(self, address: Address, where: str) -> list[Listener]:
+        listeners = await bind(self.edge.loop, address, where=where)
+        self._listeners += listeners
+        return listeners
+
+    def _visitor(self, door: Door) -> "VisitorFactory":
+        return VisitorFactory(self.edge, door)
+
+    def _handshake(self) -> TunnelHandshake:
+        return TunnelHandshake(self.tunnels)
+
+    def _own(self, path: bytes) -> TunnelHandshake | None:
+        return TunnelHandshake(self.tunnels) if path in OWN_PATHS else None
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _ready(self) -> str:
+        if self.edge.draining:
+            return "the relay is shutting down"
+        return "" if self._started else "the relay is starting"
+
+    def _readings(self) -> Readings:
+        return readings(self.tunnels, self._certificates, certificate_problems=self.watch.certificate_problems)
+
+    def _new_issuers(self, issuers: Issuers) -> None:
+        self.edge.issuers = issuers
+        self.tunnels.keys_changed()
+
+
+class VisitorFactory:
+    """Makes the protocol for each connection of one door."""
+
+    __slots__ = ("_door", "_edge")
+
+    def __init__(self, edge: Edge, door: Door) -> None:
+        self._edge = edge
+        self._door = door
+
+    def __call__(self) -> VisitorConnection:
+        return VisitorConnection(self._edge, self._door)

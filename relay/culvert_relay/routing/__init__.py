@@ -1,0 +1,1 @@
+"""Which sessions may serve a hostname, and which of them gets the next request. Pure: no sockets, no clock."""

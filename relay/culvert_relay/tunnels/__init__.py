@@ -1,0 +1,1 @@
+"""The connectors' side of the relay: their handshakes, their sessions, what they may serve."""

@@ -1,0 +1,184 @@
+"""All tunnels of the relay: what sessions tell it, and what it tells them.
+
+Responsible for carrying out what the registry decides: replacing, routing, telling pools whose outcome changed,
+revoking, the second-by-second upkeep (probes, expiry). Must not know sockets or handshakes' bytes.
+Invariant: a revoked or replaced session is ended in the same loop turn in which the relay learns of it.
+"""
+
+import logging
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Protocol
+
+from culvert_protocol.messages import RoutesResult
+from culvert_protocol.statements import LEEWAY_SECONDS, Revocation
+from culvert_relay.edge import Edge
+from culvert_relay.routing.pools import Pool
+from culvert_relay.tunnels.grants import PresentedGrant, routes_result
+from culvert_relay.tunnels.probing import EVERY
+from culvert_relay.tunnels.registry import GrantPool
+from culvert_relay.tunnels.session import DRAIN_BEFORE_EXPIRY, TunnelSession
+
+if TYPE_CHECKING:
+    import asyncio
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting(Protocol):
+    """A connection that has not been answered yet."""
+
+    def close(self) -> None:
+        """The relay is shutting down."""
+
+
+class Tunnels:
+    """The sessions of one relay. `executor` is where large grants are verified."""
+
+    def __init__(self, edge: Edge, *, executor: Executor | None = None) -> None:
+        self.edge = edge
+        self.executor = executor
+        self.unproven: set[TunnelSession] = set()
+        self.waiting: set[Waiting] = set()
+        self._touched: set[Pool] = set()
+        self._telling = False
+        self._beat: asyncio.TimerHandle | None = None
+        self._beats = 0
+
+    def sessions(self) -> list[TunnelSession]:
+        """Every proven session."""
+        return [session for session in self.edge.registry if isinstance(session, TunnelSession)]
+
+    # -- what sessions say ---------------------------------------------------------------------------------------
+
+    def enter(self, session: TunnelSession) -> None:
+        """A session has proven itself."""
+        registry = self.edge.registry
+        self.unproven.discard(session)
+        try:
+            older = registry.enter(session)
+        except ValueError as error:
+            session.end(str(error))
+            return
+        if isinstance(older, TunnelSession):
+            older.end(f"replaced by generation {session.generation} of its slot")
+        if self.edge.draining:
+            session.drain("the relay is shutting down")
+        logger.info("session opened", extra={"fields": _fields(session)})
+
+    def closed(self, session: TunnelSession, reason: str) -> None:
+        """A session is over."""
+        self.unproven.discard(session)
+        if session.proven:
+            self.edge.counters.sessions_ended += 1
+            logger.info("session ended", extra={"fields": {**_fields(session), "reason": reason}})
+        self._tell_later(self.edge.registry.leave(session))
+
+    def route(self, session: TunnelSession, grant: PresentedGrant) -> None:
+        """A session presents a good grant: it is answered, and so are the tunnels that lose or win by it."""
+        registry = self.edge.registry
+        touched = registry.route(session, grant)
+        session.update()
+        if session.pool is not None:
+            session.send(self._result(session.pool))
+        self._tell_later(touched)
+
+    def unroute(self, session: TunnelSession) -> None:
+        """A session serves nothing any more."""
+        touched = self.edge.registry.unroute(session)
+        session.update()
+        self._tell_later(touched)
+
+    def revoke(self, revocation: Revocation) -> None:
+        """A verified revocation: sessions with older credentials end now."""
+        if not self.edge.revocations.learn(revocation):
+            return
+        ended = 0
+        for session in (*self.sessions(), *self.unproven):
+            if revocation.revokes(session.credential):
+                session.end("the credential has been revoked")
+                ended += 1
+        logger.info(
+            "revocation learned",
+            extra={"fields": {"tunnel": revocation.tunnel.subject, "sessions_ended": ended}},
+        )
+
+    def refused(self, peer: str, reason: str) -> bool:
+        """A handshake failed to authenticate; returns True when `peer` has failed too often."""
+        self.edge.counters.refuse_handshake(reason)
+        return self.edge.limiter.failed(peer, now=self.edge.loop.time())
+
+    def keys_changed(self) -> None:
+        """The issuers' keys were read anew: sessions whose issuer or key is gone end."""
+        keys = self.edge.issuers.keys
+        for session in (*self.sessions(), *self.unproven):
+            if session.credential.signed_by not in keys:
+                session.end("the issuer's key is no longer accepted here")
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins the upkeep, once a second."""
+        self._beat = self.edge.loop.call_later(1.0, self._upkeep)
+
+    def stop(self) -> None:
+        """Ends it."""
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    def _upkeep(self) -> None:
+        self._beat = self.edge.loop.call_later(1.0, self._upkeep)
+        self._beats += 1
+        for session in self.sessions():
+            # Spread over the seconds, so that a relay with thousands of sessions does not probe all at once.
+            if (self._beats + id(session) // 64) % EVERY == 0 and not session.session.draining:
+                session.probe.look()
+        if self._beats % EVERY == 0:
+            self._check_expiry()
+
+    def _check_expiry(self) -> None:
+        now = self.edge.wall()
+        for session in self.sessions():
+            expires = session.credential.expires_at
+            if now - LEEWAY_SECONDS >= expires:
+                session.end("the credential has expired")
+            elif now + DRAIN_BEFORE_EXPIRY >= expires and not session.session.drain_sent:
+                session.drain("the credential is about to expire")
+        for pool in self.edge.registry.pools():
+            if pool.grant.expired(now):
+                for member in pool.sessions():
+                    if isinstance(member, TunnelSession):
+                        member.expire_grant()
+
+    # -- telling what changed ------------------------------------------------------------------------------------
+
+    def _result(self, pool: GrantPool) -> RoutesResult:
+        return routes_result(pool.grant, self.edge.registry.table.held(pool))
+
+    def _tell_later(self, touched: set[Pool]) -> None:
+        if not touched:
+            return
+        self._touched |= touched
+        if not self._telling:
+            self._telling = True
+            self.edge.loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        touched, self._touched = self._touched, set()
+        for pool in touched:
+            if isinstance(pool, GrantPool) and pool.connectors:
+                result = self._result(pool)
+                for session in pool.sessions():
+                    if isinstance(session, TunnelSession):
+                        session.send(result)
+
+
+def _fields(session: TunnelSession) -> dict[str, object]:
+    return {
+        "tunnel": session.tunnel.subject,
+        "connector": session.connector,
+        "slot": session.slot,
+        "generation": session.generation,
+        "peer": session.peer,
+    }

@@ -1,0 +1,396 @@
+"""One visitor's connection: a state machine over the bytes that arrive.
+
+Responsible for the order of requests on a connection: one exchange at a time, heads and bodies cut out of the bytes,
+pipelined ones held and bounded, deadlines, back-pressure from the stream. Must not know frames, or how a socket is
+closed (`line`). Callbacks only: this is the hot path.
+Invariants: after any error nothing of the connection is read as a request any more; at most HELD bytes and what one
+read brings are kept of pipelined requests; reading pauses while a stream takes no more.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from culvert_http1.errors import HTTPError
+from culvert_http1.request import RequestHead, parse_request_head
+from culvert_relay.certificates import NamedSSLObject
+from culvert_relay.visitors import answers
+from culvert_relay.visitors.answers import Answer, answer_to_error, render, render_options
+from culvert_relay.visitors.directing import direct
+from culvert_relay.visitors.exchange import Exchange
+from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, PROGRESS_TICKS, VisitorLine
+from culvert_relay.visitors.opening import NOBODY, Forwarding
+from culvert_relay.visitors.upload import Piece, Upload, has_body
+from culvert_relay.wheel import ticks
+
+if TYPE_CHECKING:
+    from culvert_relay.edge import Edge
+    from culvert_relay.listeners import Door
+
+HEAD_TICKS: Final = ticks(10)
+IDLE_TICKS: Final = ticks(75)
+HELD: Final = 65_536
+"""Pipelined bytes, or bytes ahead of a 101, after which reading pauses."""
+
+# States.
+_HEAD: Final = 0
+"""Between requests, or within a request's head."""
+_BODY: Final = 1
+"""Within a request's body."""
+_RESPONSE: Final = 2
+"""The request has been read; its response is under way. What arrives is held."""
+_UPGRADE: Final = 3
+"""A WebSocket handshake waits for its response. What arrives is held."""
+_PIPE: Final = 4
+_OVER: Final = 5
+"""The line is being ended; what arrives is dropped."""
+
+
+class VisitorConnection(VisitorLine):
+    """A connection at one of the relay's doors for visitors."""
+
+    __slots__ = (
+        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_scanned", "_state", "_upload",
+        "forwarding", "local_port", "scheme",
+    )  # fmt: skip
+
+    def __init__(self, edge: "Edge", door: "Door") -> None:
+        super().__init__(edge)
+        self.scheme = door.scheme
+        self.local_port = door.port
+        self.forwarding = NOBODY
+        self._door = door
+        self._state = _HEAD
+        self._asked_name = b""
+        self._exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        self._upload: Upload | None = None
+        self._held = bytearray()
+        self._scanned = 0
+        self._origin_ended = False
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A visitor has connected; with TLS the handshake is over."""
+        super().connection_made(transport)
+        edge = self.edge
+        edge.counters.connections += 1
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self.forwarding = Forwarding(peer[0].partition("%")[0].encode(), scheme=self.scheme)
+        if len(edge.visitors) > edge.max_visitors:
+            edge.counters.refused_connections += 1
+            self._refuse(answers.TOO_MANY_CONNECTIONS)
+            return
+        if self.scheme:
+            connection = transport.get_extra_info("ssl_object")
+            if isinstance(connection, NamedSSLObject):
+                self._asked_name = connection.asked_name.encode("ascii", "replace")
+        edge.wheel.arm(self, HEAD_TICKS)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the visitor."""
+        state = self._state
+        if state == _HEAD:
+            self._read_head(data)
+        elif state == _BODY:
+            self._read_body(data)
+        elif state == _PIPE:
+            exchange = self._exchange
+            if exchange is not None:
+                self.edge.counters.bytes_from_visitors += len(data)
+                exchange.feed(data, False)
+                if exchange.blocked:
+                    self.pause(BY_STREAM)
+        elif state != _OVER:
+            self._hold(data)
+
+    def eof_received(self) -> bool:
+        """The visitor has closed its side. Returns True to keep ours, for a response that is still under way."""
+        self._eof = True
+        state = self._state
+        if state in (_RESPONSE, _UPGRADE):
+            return not self.scheme
+        if state == _PIPE:
+            if self._exchange is not None:
+                self._exchange.feed(b"", True)
+            if not self._origin_ended:
+                return not self.scheme
+            self._exchange = None
+        if state == _BODY and self._exchange is not None:
+            # A request cut short is no request: the origin must not take what came for the whole.
+            self._exchange.abandon()
+            self._exchange = None
+        self._state = _OVER
+        self.close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, by whoever."""
+        self._state = _OVER
+        self.forget()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    def on_drained(self) -> None:
+        """The visitor takes bytes again: credit goes back to the origin."""
+        if self._exchange is not None:
+            self._exchange.drained()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        held = self._held
+        whole: bytes | bytearray = data
+        if held:
+            held += data
+            whole = held
+        try:
+            head = parse_request_head(whole, scanned=self._scanned)
+        except HTTPError as error:
+            self._refuse(answer_to_error(error))
+            return
+        if head is None:
+            if not held:
+                held += data
+                self.edge.wheel.arm(self, HEAD_TICKS)
+            self._scanned = len(held)
+            return
+        size = head.size
+        self._scanned = 0
+        if self.scheme and head.host in self.edge.own_hosts:
+            protocol = self._door.own(head.path)
+            if protocol is not None:
+                # A connector's handshake, or a revocation: the tunnels' side takes the connection over.
+                self._state = _OVER
+                self.hand_over(protocol, bytes(whole))
+                return
+        rest = bytes(whole[size:]) if len(whole) > size else b""
+        if held:
+            held.clear()
+        self._head = head
+        self._begin(head, rest)
+
+    def _begin(self, head: RequestHead, rest: bytes) -> None:
+        """A request whose head has been read; `rest` is what came behind it."""
+        body = b""
+        fin = True
+        if head.upgrade:
+            fin = False
+            self._state = _UPGRADE
+        elif has_body(head):
+            upload = Upload(head)
+            try:
+                body, fin, rest = upload.feed(rest)
+            except HTTPError as error:
+                self._refuse(answer_to_error(error))
+                return
+            self._state = _RESPONSE if fin else _BODY
+            self._upload = None if fin else upload
+        else:
+            self._state = _RESPONSE
+        if rest:
+            self._hold(rest)
+        if head.asterisk:
+            keep_alive = self.may_persist
+            self._count(204)
+            self.write(render_options(close=not keep_alive))
+            self.answered(keep_alive)
+            return
+        target = direct(self.edge, head.host, tls=self.scheme, asked_name=self._asked_name)
+        if isinstance(target, Answer):
+            self.answer(target)
+            return
+        if body:
+            self.edge.counters.bytes_from_visitors += len(body)
+        if self._state == _BODY:
+            self.edge.wheel.arm(self, PROGRESS_TICKS)
+        exchange = self._exchange = Exchange(self, head, target)
+        exchange.start(body, fin)
+        if exchange.blocked:
+            self.pause(BY_STREAM)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange, upload = self._exchange, self._upload
+        if exchange is None or upload is None:
+            return
+        try:
+            piece: Piece = upload.feed(data)
+        except HTTPError as error:
+            self._broken_body(exchange, answer_to_error(error))
+            return
+        body, fin, rest = piece
+        self.edge.counters.bytes_from_visitors += len(body)
+        if fin:
+            self._upload = None
+            self._state = _RESPONSE
+            if rest:
+                self._hold(rest)
+        elif not body:
+            return
+        exchange.feed(body, fin)
+        if exchange.blocked:
+            self.pause(BY_STREAM)
+
+    def _broken_body(self, exchange: Exchange, answer: Answer) -> None:
+        """A body that breaks off: the origin's side is cancelled, and the visitor hears why if it still can."""
+        self._exchange = None
+        answering = exchange.answering
+        exchange.abandon()
+        if answering:
+            self.cut()
+        else:
+            self._refuse(answer)
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > HELD:
+            self.pause(BY_HELD)
+
+    def _next(self) -> None:
+        """Goes on with what was held while the last exchange ran."""
+        if self._state != _HEAD or not self._held:
+            return
+        data = bytes(self._held)
+        self._held.clear()
+        self.resume(BY_HELD)
+        self._read_head(data)
+        if self._eof and self._state in (_HEAD, _BODY):
+            self.eof_received()
+
+    # -- what an exchange asks for: Visitor --------------------------------------------------------------------------
+
+    @property
+    def may_persist(self) -> bool:
+        """Whether this connection could serve another request after this one."""
+        head = self._head
+        if head is None or not head.keep_alive or self.edge.draining:
+            return False
+        if self._eof and not self._held:
+            return False
+        if self._state == _UPGRADE:
+            # Bytes that came with a handshake are never read as a request.
+            return not self._held
+        return self._state == _RESPONSE
+
+    def resume_request(self) -> None:
+        """The stream takes request bytes again."""
+        if self._paused:
+            self.resume(BY_STREAM)
+
+    def switched(self) -> None:
+        """The origin switched protocols: what the visitor sent early goes out now."""
+        self._state = _PIPE
+        held = bytes(self._held)
+        self._held.clear()
+        self.resume(BY_HELD)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if held or self._eof:
+            exchange.feed(held, self._eof)
+        if exchange.blocked:
+            self.pause(BY_STREAM)
+
+    def pipe_ended(self) -> None:
+        """The origin has ended its direction of the pipe."""
+        self._origin_ended = True
+        if not self._eof and self._transport.can_write_eof():
+            self._transport.write_eof()
+            return
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not self._eof:
+            # TLS cannot half-close here: with the origin's direction the visitor's ends too.
+            exchange.feed(b"", True)
+        self._state = _OVER
+        self.close()
+
+    def answered(self, keep_alive: bool) -> None:
+        """The response has been written."""
+        self._exchange = None
+        self._head = None
+        state = self._state
+        if state == _OVER:
+            return
+        edge = self.edge
+        if not keep_alive or state not in (_RESPONSE, _UPGRADE) or edge.draining:
+            unread = state != _RESPONSE or bool(self._held)
+            self._state = _OVER
+            self._held.clear()
+            if unread:
+                self.linger()
+            else:
+                self.close()
+            return
+        self._state = _HEAD
+        # Only put off, never brought forward: the wheel looks at this number when the bucket comes up.
+        self.deadline = edge.wheel.now + IDLE_TICKS
+        if self._held:
+            edge.loop.call_soon(self._next)
+
+    def answer(self, answer: Answer, *, close: bool = False) -> None:
+        """The relay answers itself instead of an origin; `close` when the connection must not be used again."""
+        self._exchange = None
+        keep_alive = self.may_persist and not close
+        head = self._head
+        self._count(answer.status, answer.source)
+        self.write(render(answer, close=not keep_alive, body=head is None or head.method != b"HEAD"))
+        self.answered(keep_alive)
+
+    def cut(self) -> None:
+        """The response has to be visibly incomplete."""
+        self._exchange = None
+        self._state = _OVER
+        self.sever()
+
+    # -- time and the end ---------------------------------------------------------------------------------------------
+
+    def on_deadline(self) -> None:
+        """The wheel's word: a head, a body, a reader or an idle connection took too long."""
+        state = self._state
+        if state == _OVER or self._ending != OPEN:
+            self._transport.abort()
+        elif state == _HEAD:
+            if self._held:
+                self._refuse(answers.HEAD_TIMEOUT)
+            else:
+                self._state = _OVER
+                self.close()
+        else:
+            self.edge.wheel.arm(self, PROGRESS_TICKS)
+            if self.stuck():
+                self.abort()
+            elif state == _BODY and not self._paused:
+                upload, exchange = self._upload, self._exchange
+                if upload is not None and exchange is not None and upload.too_slow():
+                    self._broken_body(exchange, answers.BODY_TIMEOUT)
+
+    def drain(self) -> None:
+        """The relay is shutting down: an idle connection closes, one with a request under way after its response."""
+        if self._state == _HEAD and not self._held:
+            self._state = _OVER
+            self.close()
+
+    def abort(self) -> None:
+        """Ends whatever is under way, without a clean end of a response."""
+        if self._exchange is not None:
+            self._exchange.abandon()
+        self.cut()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way, or the last answer still needs the connection."""
+        return self._exchange is not None or super().busy
+
+    def _refuse(self, answer: Answer) -> None:
+        """The connection ends with this answer; nothing that follows is read as a request."""
+        self._count(answer.status, answer.source)
+        self._head = None
+        self._state = _OVER
+        self._held.clear()
+        self.write(render(answer, close=True))
+        self.linger()
+
+    def _count(self, status: int, source: str = "relay") -> None:
+        self.edge.counters.answers[source][status // 100] += 1

@@ -1,0 +1,156 @@
+"""The socket's side of a visitor's connection.
+
+Responsible for the transport: reading that pauses for more than one reason, the visitor's own slowness, and the three
+ways to end (after what was written, after a moment in which late bytes are dropped, or visibly in the middle).
+Must not know requests. Callbacks only: this is the hot path.
+Invariant: an aborted response is never a clean end; a final response is not destroyed by a RST for bytes unread.
+"""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from culvert_relay.wheel import ticks
+
+if TYPE_CHECKING:
+    from culvert_relay.edge import Edge
+
+PROGRESS_TICKS: Final = ticks(15)
+"""How often progress is looked at, of bodies that come in and of responses that are not taken."""
+LINGER_TICKS: Final = ticks(2)
+HIGH_WATER: Final = 65_536
+LOW_WATER: Final = 16_384
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+BY_STREAM: Final = 1
+"""Reading is paused because the stream takes no more."""
+BY_HELD: Final = 2
+"""Reading is paused because enough is held behind the running exchange."""
+
+OPEN: Final = 0
+LINGERING: Final = 1
+"""The last response has been written; what arrives is dropped."""
+CLOSED: Final = 2
+
+
+class VisitorLine(asyncio.Protocol):
+    """A transport with its reasons to pause and its ways to end."""
+
+    __slots__ = ("_ending", "_eof", "_outgoing", "_paused", "_transport", "congested", "deadline", "edge", "scheduled")
+
+    def __init__(self, edge: "Edge") -> None:
+        self.edge = edge
+        self.congested = False
+        self.deadline = 0
+        self.scheduled = 0
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set in connection_made
+        self._ending = OPEN
+        self._paused = 0
+        self._eof = False
+        self._outgoing = -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A visitor has connected; with TLS the handshake is over."""
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are not asyncio's classes
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self.edge.visitors.add(self)
+
+    def pause_writing(self) -> None:
+        """The visitor reads slower than its response arrives."""
+        self.congested = True
+        self._outgoing = -1
+        self.edge.wheel.arm(self, PROGRESS_TICKS)
+
+    def resume_writing(self) -> None:
+        """What was written has left."""
+        self.congested = False
+        self.on_drained()
+
+    def on_drained(self) -> None:
+        """The transport takes bytes again."""
+
+    def on_deadline(self) -> None:
+        """The wheel's word."""
+
+    def drain(self) -> None:
+        """The relay is shutting down: close now if nothing is under way, else after the response."""
+
+    def abort(self) -> None:
+        """Ends whatever is under way, without a clean end of a response."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way, if only the last bytes of an answer on their way out."""
+        return self._ending != OPEN
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes to the visitor."""
+        self._transport.write(data)
+
+    def pause(self, why: int) -> None:
+        """Stops reading for one more reason."""
+        if not self._paused:
+            self._transport.pause_reading()
+        self._paused |= why
+
+    def resume(self, why: int) -> None:
+        """One reason less; reads again when it was the last."""
+        if self._paused:
+            self._paused &= ~why
+            if not self._paused and self._ending != CLOSED:
+                self._transport.resume_reading()
+
+    def stuck(self) -> bool:
+        """Whether nothing has left since the last look, which this is, although bytes wait to."""
+        if not self.congested:
+            return False
+        outgoing = self._transport.get_write_buffer_size()
+        stuck = outgoing == self._outgoing
+        self._outgoing = outgoing
+        return stuck
+
+    def close(self) -> None:
+        """Ends the connection after what was written."""
+        if self._ending != CLOSED:
+            self._ending = CLOSED
+            self._transport.close()
+
+    def linger(self) -> None:
+        """The same, but bytes may still come, and a RST for them would destroy what was written (RFC 9112 9.6)."""
+        if self._eof:
+            self.close()
+            return
+        if self._ending != OPEN:
+            return
+        self._ending = LINGERING
+        if self._paused:
+            self.resume(self._paused)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.edge.wheel.arm(self, LINGER_TICKS)
+
+    def sever(self) -> None:
+        """Ends the connection at once with a RST: a bare FIN may read as the end of a response (RFC 9112 8)."""
+        if self._ending == CLOSED:
+            return
+        self._ending = CLOSED
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def hand_over(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        """Gives the connection, and what has been read of it, to another protocol."""
+        self._ending = CLOSED
+        self.forget()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(data)
+
+    def forget(self) -> None:
+        """Leaves the relay's books."""
+        self.edge.visitors.discard(self)
+        self.edge.wheel.cancel(self)

@@ -1,0 +1,86 @@
+"""A visitor's request as OPEN carries it.
+
+Responsible for what the connector learns of a request: the normalised host and path for matching, and the field
+block with the forwarding fields replaced by the relay's own. Pure. Must not know sessions or connections.
+Invariant: `X-Forwarded-*`, `X-Real-IP` and `Forwarded` that an origin sees were written by this relay.
+"""
+
+from typing import Final
+
+from culvert_http1.path import PathError, normalise_path
+from culvert_http1.request import RequestHead
+from culvert_protocol.heads import Kind, Open
+
+# Plain integers: looking a member up in an enumeration costs a call in Python 3.11.
+_HTTP: Final = int(Kind.HTTP)
+_UPGRADE: Final = int(Kind.UPGRADE)
+UNMATCHABLE: Final = b"?"
+"""Sent as the path for matching when a path has no one meaning: no rule's path matches it, so a host whose rules look
+at paths refuses it, while a host without such rules passes the target on untouched."""
+
+
+class Forwarding:
+    """What origins are told about one visitor: its address, `http` or `https`, the Host it asked for.
+
+    The fields of the last authority are kept: a connection mostly asks for one.
+    """
+
+    __slots__ = ("_authority", "_fields", "_scheme", "address")
+
+    def __init__(self, address: bytes, *, scheme: int) -> None:
+        self.address = address
+        self._scheme = b"https" if scheme else b"http"
+        self._authority: bytes | None = None
+        self._fields = b""
+
+    def fields(self, authority: bytes) -> bytes:
+        """The field lines for a request to this authority."""
+        if authority != self._authority:
+            self._authority = authority
+            self._fields = (
+                b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n"
+                % (self.address, self._scheme, authority, self.address)
+            )
+        return self._fields
+
+
+NOBODY: Final = Forwarding(b"unknown", scheme=0)
+"""Before a connection knows its peer."""
+
+
+def matching_path(path: bytes) -> bytes:
+    """The path that rules match on: b"" when it is the same as the target's own."""
+    try:
+        normal = normalise_path(path)
+    except PathError:
+        return UNMATCHABLE
+    return b"" if normal == path else normal
+
+
+def opening(
+    head: RequestHead,
+    *,
+    forwarded: bytes,
+    address: bytes,
+    scheme: int,
+    local_port: int,
+    attempt: int,
+    version: int,
+) -> Open:
+    """OPEN's record for a request; `version` is the grant's under which the session serves the host."""
+    return Open(
+        _UPGRADE if head.upgrade else _HTTP,
+        attempt,
+        scheme,
+        head.framing,
+        head.content_length,
+        local_port,
+        version,
+        head.method,
+        forwarding.address,
+        head.host,
+        head.authority,
+        matching_path(head.path),
+        head.target,
+        head.block + forwarding.fields(head.authority),
+    )

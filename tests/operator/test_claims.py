@@ -1,0 +1,227 @@
+"""Who holds a hostname: first come, first kept, in every spelling, and what happens when the holder leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from culvert_operator.api.claim import Claim, ClaimPath, Waiter, claim_body, claim_name, parse_claim, timestamp
+from culvert_operator.claims import Register
+from culvert_operator.keys import ObjectKey
+
+MAIN = ObjectKey("culvert-system", "main")
+DNS = {
+    "memory": {},
+    "zones": ["example.com"],
+    "policy": "sync",
+    "ttl": 300,
+    "target": {"hostname": "relay.example.net"},
+}
+
+
+def claims(world: Any) -> dict[str, Any]:
+    return {c["spec"]["hostname"]: c["spec"] for c in world.claims.values()}
+
+
+def holder(world: Any, hostname: str) -> str:
+    return str(claims(world)[hostname]["owner"]["namespace"])
+
+
+@pytest.mark.parametrize(
+    "spelling", ["shop.example.com", "SHOP.Example.COM", "shop.example.com.", "*.example.com", "*.shop.example.com"]
+)
+def test_the_first_claim_wins_in_every_spelling_and_the_winner_is_not_named(world: Any, spelling: str) -> None:
+    first = world.binding("first", "alpha", "shop.example.com" if "*" not in spelling else "a.shop.example.com")
+    world.settle()
+    second = world.binding("second", "beta", spelling)
+    world.settle()
+    assert world.condition(first, "Ready") == ("True", "Ready")
+    assert world.condition(second, "Accepted") == ("False", "HostnameConflict")
+    assert "alpha" not in world.message(second, "Accepted")
+    assert all("beta" not in route for route in world.routes(MAIN))
+    assert world.plan(MAIN).requeue_after <= 60
+
+
+@pytest.mark.parametrize("below", ["shop.example.com", "a.b.example.com", "*.b.example.com"])
+def test_a_wildcard_reserves_its_subtree_against_other_namespaces(world: Any, below: str) -> None:
+    world.binding("wild", "alpha", "*.example.com")
+    world.settle()
+    other = world.binding("other", "beta", below)
+    mine = world.binding("mine", "alpha", below)
+    apex = world.binding("apex", "beta", "example.com")
+    world.settle()
+    assert world.condition(other, "Accepted") == ("False", "HostnameConflict")
+    assert world.condition(mine, "Ready") == ("True", "Ready")
+    assert world.condition(apex, "Ready") == ("True", "Ready")
+
+
+def test_an_old_object_cannot_take_a_newer_name(world: Any) -> None:
+    old = world.binding("old", "alpha", "mine.example.com")
+    world.settle()
+    new = world.binding("new", "beta", "new.example.com")
+    world.settle()
+    world.binding("old", "alpha", "new.example.com")
+    world.settle()
+    assert world.condition(new, "Ready") == ("True", "Ready")
+    assert world.condition(old, "Accepted") == ("False", "HostnameConflict")
+    assert "mine.example.com" not in claims(world)
+
+
+def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted(world: Any) -> None:
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    second = world.binding("second", "beta", "shop.example.com")
+    world.settle()
+    third = world.binding("third", "gamma", "shop.example.com")
+    world.settle()
+    assert [w["namespace"] for w in claims(world)["shop.example.com"]["waiting"]] == ["beta", "gamma"]
+    world.history.clear()
+    world.delete(first)
+    world.settle()
+    assert holder(world, "shop.example.com") == "beta"
+    assert world.condition(second, "Ready") == ("True", "Ready")
+    assert world.condition(third, "Accepted") == ("False", "HostnameConflict")
+    assert first not in world.bindings
+    assert [line for line in world.history if line.startswith("dns")] == ["dns update shop.example.com"]
+    assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/second"
+
+
+def test_a_waiter_of_another_tunnel_takes_over_too(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    other = world.binding("other", "alpha", "shop.example.com", tunnel=second)
+    world.settle()
+    assert world.condition(other, "Accepted") == ("False", "HostnameConflict")
+    assert "culvert-system/main" in world.message(other, "Accepted")  # the same namespace may know
+    world.delete(first)
+    world.settle()
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert claims(world)["shop.example.com"]["tunnel"] == "culvert-system/second"
+
+
+def test_a_waiter_that_has_gone_does_not_keep_a_name(world: Any) -> None:
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    second = world.binding("second", "beta", "shop.example.com")
+    world.settle()
+    del world.bindings[second]  # by force, without its finalizer
+    world.delete(first)
+    world.settle()
+    assert world.claims == {}
+
+
+def test_inside_a_namespace_bindings_share_a_hostname_by_path(world: Any) -> None:
+    web = world.binding("web", "alpha", "shop.example.com")
+    world.settle()
+    api = world.binding("api", "alpha", "shop.example.com/api")
+    twin = world.binding("twin", "alpha", "shop.example.com/api/")
+    world.settle()
+    assert world.routes(MAIN) == ["shop.example.com alpha/api/r0", "shop.example.com alpha/web/r0"]
+    assert world.condition(api, "Ready") == ("True", "Ready")
+    assert world.condition(twin, "Accepted") == ("False", "HostnameConflict")
+    assert "alpha/api" in world.message(twin, "Accepted")
+    world.history.clear()
+    world.delete(web)
+    world.settle()
+    assert world.routes(MAIN) == ["shop.example.com alpha/api/r0"]
+    assert [line for line in world.history if line.startswith("dns")] == ["dns update shop.example.com"]
+    world.delete(api)
+    world.settle()
+    assert world.condition(twin, "Ready") == ("True", "Ready")
+
+
+def test_two_rules_of_one_object_with_the_same_path_are_told_apart(world: Any) -> None:
+    shop = world.binding("shop", "alpha", "shop.example.com/x", "SHOP.example.com/x/")
+    world.settle()
+    assert [r["reason"] for r in world.status(shop)["rules"]] == ["Accepted", "HostnameConflict"]
+
+
+def test_nothing_is_claimed_for_an_object_without_finalizer(world: Any) -> None:
+    world.binding("shop", "alpha", "shop.example.com")
+    first = world.plan(MAIN)
+    assert first.claims == ()
+    assert [op.key.name for op in first.finalizers_add] == ["shop", "main"]
+
+
+def test_routes_wait_for_stored_claims(world: Any) -> None:
+    world.binding("shop", "alpha", "shop.example.com")
+    world.intercept = lambda what: what != "claim"
+    for _ in range(5):
+        world.step(MAIN)
+    assert world.routes(MAIN) == []
+
+
+def test_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
+    exact = world.binding("exact", "alpha", "a.example.com")
+    world.settle()
+    wild = world.binding("wild", "beta", "*.example.com")
+    late = Claim(
+        hostname="*.example.com",
+        namespace="beta",
+        tunnel=MAIN,
+        claimed_at=timestamp(world.now + 1),
+        paths=(ClaimPath("PathPrefix", "/", "wild"),),
+    )
+    body = dict(claim_body(late))
+    body["metadata"] = {**body["metadata"], "uid": "other-writer", "resourceVersion": "1"}
+    world.claims[claim_name("*.example.com")] = body  # written by an operator that did not see the other claim yet
+    world.settle()
+    assert world.condition(exact, "Ready") == ("True", "Ready")
+    assert world.condition(wild, "Accepted") == ("False", "HostnameConflict")
+    assert set(claims(world)) == {"a.example.com"}
+
+
+def test_a_claim_keeps_its_time_when_paths_change(world: Any) -> None:
+    world.binding("web", "alpha", "shop.example.com")
+    world.settle()
+    since = claims(world)["shop.example.com"]["claimedAt"]
+    world.now += 1000
+    world.binding("web", "alpha", "shop.example.com/other")
+    world.settle()
+    assert claims(world)["shop.example.com"]["claimedAt"] == since
+    assert [p["value"] for p in claims(world)["shop.example.com"]["paths"]] == ["/other"]
+
+
+names = st.sampled_from(["a", "b", "*.a", "x.a", "*.x.a", "y.x.a", "*.b"])
+
+
+@given(st.lists(st.tuples(names, st.sampled_from("pq"), st.integers(0, 9)), unique_by=lambda c: c[0]), names)
+def test_the_register_finds_every_conflicting_claim(held: list[tuple[str, str, int]], hostname: str) -> None:
+    from culvert_ingress.hostnames import covers
+
+    made = [
+        Claim(hostname=h, namespace=n, tunnel=MAIN, claimed_at=timestamp(1000 + age), paths=()) for h, n, age in held
+    ]
+    expected = {
+        c.hostname
+        for c in made
+        if c.namespace != "p"
+        and c.hostname != hostname
+        and (covers(c.hostname, hostname) or covers(hostname, c.hostname))
+    }
+    found = Register(made).conflicting(hostname, "p")
+    assert {c.hostname for c in found} == expected
+    assert [c.claimed_at for c in found] == sorted(c.claimed_at for c in found)
+
+
+@given(
+    st.builds(
+        Claim,
+        hostname=st.just("shop.example.com"),
+        namespace=st.sampled_from(["a", "b"]),
+        tunnel=st.just(MAIN),
+        claimed_at=st.integers(0, 2**31).map(timestamp),
+        paths=st.lists(st.builds(ClaimPath, st.just("Exact"), st.text(), st.text())).map(tuple),
+        waiting=st.lists(st.builds(Waiter, st.text(), st.text(), st.just(MAIN), st.text())).map(tuple),
+        uid=st.sampled_from(["", "u"]),
+        resource_version=st.just("7"),
+    )
+)
+def test_a_claim_is_read_back_as_it_was_written(claim: Claim) -> None:
+    stored = replace(claim, name=claim_name(claim.hostname), resource_version="7" if claim.uid else "")
+    assert parse_claim(claim_body(claim)) == stored

@@ -1,0 +1,212 @@
+"""Properties of the planner over random histories: what people do, in any order, with crashes in between."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from culvert_ingress.hostnames import covers
+from culvert_operator.dns.endpoint import Endpoint
+from culvert_operator.keys import ObjectKey
+from culvert_operator.plan import plan
+
+HOSTS = ["a.example.com", "b.example.com", "A.Example.com.", "*.example.com", "*.b.example.com", "x.b.example.com"]
+SHOWN = [*HOSTS, "a.example.com/api", "a.example.com/api/", "bad_host.example.com", "other.test"]
+NAMESPACES = ["alpha", "beta"]
+NAMES = ["one", "two"]
+TUNNELS = ["main", "second"]
+DNS = {
+    "memory": {},
+    "zones": ["example.com"],
+    "policy": "sync",
+    "ttl": 300,
+    "target": {"hostname": "relay.example.net"},
+}
+FOREIGN = Endpoint("b.example.com", "A", ("192.0.2.9",), 60)
+
+binding_steps = st.tuples(
+    st.just("bind"),
+    st.sampled_from(NAMESPACES),
+    st.sampled_from(NAMES),
+    st.sampled_from(TUNNELS),
+    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=3),
+)
+steps = st.one_of(
+    binding_steps,
+    binding_steps,
+    st.tuples(st.just("unbind"), st.sampled_from(NAMESPACES), st.sampled_from(NAMES)),
+    st.tuples(st.just("round"), st.integers(0, 3)),
+    st.tuples(st.just("crash"), st.integers(0, 8)),
+    st.tuples(st.just("settle")),
+    st.tuples(st.just("dns"), st.booleans()),
+    st.tuples(st.just("connectors"), st.sampled_from(["obey", "lag", "silent"])),
+    st.tuples(st.just("drop tunnel"), st.sampled_from(TUNNELS)),
+    st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
+    st.tuples(st.just("later"), st.integers(1, 90_000)),
+)
+
+
+def act(world: Any, step: tuple[Any, ...]) -> None:
+    match step:
+        case ("bind", namespace, name, tunnel, hosts):
+            key = ObjectKey(namespace, name)
+            if key not in world.bindings or "deletionTimestamp" not in world.bindings[key]["metadata"]:
+                world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel))
+        case ("unbind", namespace, name):
+            if ObjectKey(namespace, name) in world.bindings:
+                world.delete(ObjectKey(namespace, name))
+        case ("round", count):
+            for _ in range(count):
+                for key in world.tunnel_keys():
+                    world.step(key)
+        case ("crash", writes):
+            left = iter(range(writes))
+            world.intercept = lambda what: next(left, None) is not None
+            for key in world.tunnel_keys():
+                world.step(key)
+            world.intercept = lambda what: True
+        case ("settle",):
+            if world.dns_error is None and world.frozen is None:
+                world.settle()
+        case ("dns", works):
+            world.dns_error = None if works else "the zone cannot be read"
+        case ("connectors", how):
+            world.frozen = {
+                "obey": None,
+                "lag": {"ready": True, "appliedVersion": 1, "sessions": []},
+                "silent": {"unlike": "a report"},
+            }[how]
+        case ("drop tunnel", name):
+            if ObjectKey("culvert-system", name) in world.tunnels:
+                world.delete(ObjectKey("culvert-system", name))
+        case ("make tunnel", name):
+            if ObjectKey("culvert-system", name) not in world.tunnels:
+                world.tunnel(name, dns=DNS)
+        case ("later", seconds):
+            world.now += seconds
+
+
+def listed_names(world: Any) -> set[str]:
+    return {p["name"] for b in world.bindings.values() for p in b.get("status", {}).get("publishedRecords", ())}
+
+
+def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
+    """Carry out a history, heal everything, and let the world come to rest."""
+    world.tunnel("main", dns=DNS)
+    world.tunnel("second", dns=DNS)
+    if foreign:
+        world.zone[FOREIGN.key] = FOREIGN
+    for step in history:
+        act(world, step)
+        if foreign:
+            assert world.zone[FOREIGN.key] == FOREIGN
+        for record in world.zone.values():
+            if record.owner == "inst":
+                # A record appears after its route and goes before it, and is listed for as long as it may exist.
+                assert any(record.name in (d.hostnames() if d else ()) for d in map(world.document, world.tunnels))
+                assert record.name in listed_names(world)
+    world.dns_error, world.frozen = None, None
+    world.settle()
+    return world
+
+
+@settings(max_examples=100, deadline=None)
+@given(history=st.lists(steps, max_size=14), foreign=st.booleans())
+def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
+    simulate: Any, history: list[tuple[Any, ...]], foreign: bool
+) -> None:
+    world = live(simulate(), history, foreign=foreign)
+
+    assert not [k for k, b in world.bindings.items() if "deletionTimestamp" in b["metadata"]]
+    assert not [k for k, t in world.tunnels.items() if "deletionTimestamp" in t["metadata"]]
+    claims = {c["spec"]["hostname"]: c["spec"] for c in world.claims.values()}
+    routed: dict[str, set[str]] = {}
+    for key in world.tunnels:
+        document = world.document(key)
+        for rule in document.rules if document else ():
+            namespace = rule.id.split("/")[0]
+            assert claims[rule.hostname]["owner"]["namespace"] == namespace
+            assert claims[rule.hostname]["tunnel"] == str(key)
+            routed.setdefault(rule.hostname, set()).add(str(key))
+    # Each hostname has one Tunnel, nobody holds what is under or over another namespace's, and nothing is hoarded.
+    assert all(len(tunnels) == 1 for tunnels in routed.values())
+    for one in claims.values():
+        for other in claims.values():
+            if one["owner"] != other["owner"]:
+                assert not covers(one["hostname"], other["hostname"])
+    assert set(claims) == set(routed)
+    published = {e.name for e in world.zone.values() if e.owner == "inst"}
+    blocked = {FOREIGN.name} if foreign else set()
+    assert published == set(routed) - blocked
+    if foreign:
+        assert world.zone[FOREIGN.key] == FOREIGN
+    assert listed_names(world) == published
+    for key, binding in world.bindings.items():
+        tunnel = binding["spec"]["tunnelRef"]["name"]
+        if ObjectKey("culvert-system", tunnel) in world.tunnels:
+            assert binding["status"]["tunnels"] == [f"culvert-system/{tunnel}"]
+            assert world.condition(key, "Accepted")[0] in ("True", "False")
+        else:
+            assert world.condition(key, "Accepted") == ("False", "TunnelNotFound")
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=st.lists(steps, max_size=10), seed=st.integers(0, 2**16))
+def test_a_plan_does_not_depend_on_the_order_in_which_objects_are_listed(
+    simulate: Any, history: list[tuple[Any, ...]], seed: int
+) -> None:
+    world = simulate()
+    world.tunnel("main", dns=DNS)
+    world.tunnel("second", dns=DNS)
+    for step in history:
+        act(world, step)
+    chance = random.Random(seed)
+    for key in world.tunnel_keys():
+        snapshot = world.snapshot(key)
+        shuffled = replace(
+            snapshot,
+            bindings=tuple(chance.sample(snapshot.bindings, len(snapshot.bindings))),
+            claims=dict(chance.sample(list(snapshot.claims.items()), len(snapshot.claims))),
+            services=dict(reversed(snapshot.services.items())),
+            children=dict(reversed(snapshot.children.items())),
+        )
+        assert plan(shuffled) == plan(snapshot)
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=st.lists(steps, max_size=10), pause=st.integers(0, 3600))
+def test_a_restart_over_a_world_at_rest_writes_nothing(
+    simulate: Any, history: list[tuple[Any, ...]], pause: int
+) -> None:
+    world = live(simulate(), history, foreign=False)
+    world.now += pause
+    fresh = [world.plan(key) for key in world.tunnel_keys()]
+    renewals = [p for p in fresh if p.credential is not None or p.configuration is not None]
+    if not renewals:
+        assert all(p.is_empty for p in fresh)
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=st.lists(steps, max_size=12))
+def test_nothing_is_planned_for_objects_of_others(simulate: Any, history: list[tuple[Any, ...]]) -> None:
+    world = simulate()
+    world.tunnel("main", dns=DNS)
+    world.tunnel("second", dns=DNS)
+    for step in history:
+        act(world, step)
+    for key in world.tunnel_keys():
+        planned = world.plan(key)
+        mine = {c.name for c in world.snapshot(key).claims.values() if c.tunnel == key}
+        for op in planned.claims:
+            if type(op).__name__ == "ClaimDelete":
+                assert op.name in mine
+        for apply in planned.apply:
+            assert apply.namespace == key.namespace
+            assert apply.key.name.startswith(f"{key.name}-")
+        for status in planned.statuses:
+            if status.kind == "Tunnel":
+                assert status.key == key
