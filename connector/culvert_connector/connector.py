@@ -21,13 +21,14 @@ from collections.abc import Callable
 from culvert_connector import metrics
 from culvert_connector.admin import Admin, Views, serve, wait_closed
 from culvert_connector.dialling.addresses import parse
+from culvert_connector.dialling.book import Lookup
 from culvert_connector.dialling.dialer import dial, relay_context
 from culvert_connector.origins.addresses import resolve
 from culvert_connector.origins.origins import Origins
 from culvert_connector.requests import Requests
 from culvert_connector.rollout import Rollout
 from culvert_connector.session import Offer, State
-from culvert_connector.sessions import Dial, Lookup, RelaySettings, SessionSet
+from culvert_connector.sessions import Dial, RelaySettings, SessionSet
 from culvert_connector.sources.port import ConfigSource
 from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard
 from culvert_ingress.document import SCHEMAS, Document

@@ -14,15 +14,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from culvert_connector.dialling import addresses, pacing
-from culvert_connector.dialling.addresses import Address, Record, RelayName
+from culvert_connector.dialling.addresses import Address, RelayName
 from culvert_connector.dialling.backoff import Failures, grace
-from culvert_connector.dialling.dialer import UNREACHABLE, Call, DialError, Dialled
+from culvert_connector.dialling.book import AddressBook, Lookup, RelayError
+from culvert_connector.dialling.dialer import Call, DialError, Dialled
 from culvert_connector.session import Offer, RelaySession, State
 from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.heads import Open
@@ -34,15 +35,10 @@ RESOLVE_AGE: Final = 1.0
 """Seconds a resolution is used: a dial resolves again, several at once share."""
 RESOLVE_EVERY: Final = 15.0
 """Seconds between resolutions while nothing is dialled, to see relays that were added."""
-RETRY_DEAD: Final = 60.0
-"""Seconds after which an address that failed counts as one that should have a session."""
-LOG_EVERY: Final = 30.0
-"""Seconds between two log lines about one address that keeps failing in the same way."""
 MAX_LEAVING: Final = 32
 """Sessions that left their place and still serve; beyond it the oldest is closed."""
 
 Dial = Callable[[Call], Awaitable[Dialled]]
-Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +49,6 @@ class RelaySettings:
     server_name: str | None
     context: ssl.SSLContext
     sessions: int
-
-
-@dataclass(frozen=True, slots=True)
-class RelayError:
-    """Why an address has no session now."""
-
-    address: str
-    reason: str
-    message: str
 
 
 class Place:
@@ -93,7 +80,7 @@ class SessionSet:
         self.reconnects = 0
         self._connector_id = connector_id
         self._dial = dial
-        self._resolve = resolve
+        self._book = AddressBook(resolve=resolve, on_change=on_change)
         self._random = random
         self._on_change = on_change
         self._on_open = on_open
@@ -103,18 +90,10 @@ class SessionSet:
         self._offer: Offer | None = None
         self._places: list[Place] = []
         self._leaving: list[RelaySession] = []
-        self._records: dict[Address, Record] = {}
-        self._errors: dict[str, RelayError] = {}
-        self._logged: dict[str, tuple[str, float]] = {}
-        self._addresses: tuple[Address, ...] = ()
-        self._resolved: dict[RelayName, tuple[str, ...]] = {}
-        self._resolved_at = -RESOLVE_EVERY
-        self._unresolved: set[RelayName] = set()
         self._move_at = 0.0
         self._moves = 0
         self._missing: frozenset[str] = frozenset()
         self._look = asyncio.Event()
-        self._resolving: asyncio.Task[None] | None = None
         self._dials: dict[Place, float] = {}
         self._last_start: float | None = None
         self._turn = asyncio.Event()
@@ -127,10 +106,8 @@ class SessionSet:
 
     def configure(self, settings: RelaySettings) -> None:
         """Where to dial from now on; sessions at names that are no longer listed move."""
-        changed = self._settings is not None and self._settings.names != settings.names
         self._settings = settings
-        if changed:
-            self._resolved_at = -RESOLVE_EVERY
+        if self._book.configure(settings.names):
             self._look.set()
         self._reconcile()
 
@@ -210,8 +187,8 @@ class SessionSet:
         return ((place.slot, place.dialling) for place in self._places if place.session is None)
 
     def errors(self) -> list[RelayError]:
-        """The last failure of every address that has had none but failures since."""
-        return sorted(self._errors.values(), key=lambda error: error.address)
+        """See `AddressBook.errors`."""
+        return self._book.errors()
 
     @property
     def probed(self) -> int:
@@ -236,9 +213,7 @@ class SessionSet:
 
     def session_ready(self, session: RelaySession) -> None:
         """Connected: its address is good, and the place it takes over from may leave."""
-        self._records.pop(session.address, None)
-        self._errors.pop(str(session.address), None)
-        self._logged.pop(str(session.address), None)
+        self._book.worked(session.address)
         for place in list(self._places):
             if place.session is session and place.replaces is not None:
                 self._look.set()  # there may be another one to move
@@ -254,15 +229,15 @@ class SessionSet:
 
     def session_draining(self, session: RelaySession, reason: str) -> None:
         """The relay leaves: its address is tried last, a new session is dialled at once, this one serves on."""
-        log.info("Relay %s drains (%s); dialling another session.", session.relay, reason)
-        self._failed(session.address)
+        log.info("Relay %s drains: %s.", session.relay, reason)
+        self._book.failed(session.address)
         self._vacate(session)
         self._on_change()
 
     def session_stuck(self, session: RelaySession) -> None:
         """Probes are lost: a new session replaces it; what it has may still get through."""
         log.warning("The data path of session %d to relay %s is stuck; replacing it.", session.slot, session.relay)
-        self._failed(session.address)
+        self._book.failed(session.address)
         session.drain("its data path is stuck")
         self._vacate(session)
 
@@ -298,8 +273,7 @@ class SessionSet:
         if settings is None:
             return 0
         ids = {one for session in self.sessions() if session.active for one in session.relay_ids}
-        good = sum(1 for address in self._addresses if not self._lately_failed(address))
-        return addresses.wanted(settings.sessions, addresses=good, relay_ids=len(ids))
+        return addresses.wanted(settings.sessions, addresses=len(self._book.good()), relay_ids=len(ids))
 
     def _reconcile(self) -> None:
         """Adds the places that are missing, moves those that are elsewhere needed, lets surplus ones leave."""
@@ -328,7 +302,7 @@ class SessionSet:
         sessions = {place.slot: place.session for place in self._places if place.session is not None}
         held = {slot: (one.address, one.relay) for slot, one in sessions.items() if one.active}
         ids = {relay_id for one in sessions.values() if one.active for relay_id in one.relay_ids}
-        good = [address for address in self._addresses if not self._lately_failed(address)]
+        good = self._book.good()
         missing = addresses.uncovered(held, addresses=good, relay_ids=ids)
         now = self._loop.time()
         if missing != self._missing:
@@ -439,23 +413,22 @@ class SessionSet:
 
     async def _connect(self, place: Place) -> RelaySession | None:
         """One dial of this place; None when it failed, after having noted why."""
-        await self._refresh(RESOLVE_AGE)
+        await self._book.refresh(age=RESOLVE_AGE)
         settings, credentials = self._settings, self._credentials
         assert settings is not None
         assert credentials is not None
         while True:
-            now = self._loop.time()
             in_use = [one.address for one in self.sessions() if one.state in (State.CONNECTING, State.CONNECTED)]
             in_use += [other.dialling for other in self._places if other.dialling is not None]
-            address = addresses.choose(self._addresses, in_use=in_use, records=self._records, now=now)
+            address = self._book.choose(in_use)
             if address is not None:
                 break
-            rested = addresses.rested_at(self._addresses, self._records)
+            rested = self._book.rested_at()
             if rested is None:
                 return None
             self._dials.pop(place, None)
-            await asyncio.sleep(max(rested - now, 0.0) + 0.1 * self._random())
-            await self._refresh(RESOLVE_AGE)
+            await asyncio.sleep(max(rested - self._loop.time(), 0.0) + 0.1 * self._random())
+            await self._book.refresh(age=RESOLVE_AGE)
         place.dialling = address
         self._generation += 1
         server_name = settings.server_name or address.name.host
@@ -489,38 +462,17 @@ class SessionSet:
         return session
 
     def _dial_failed(self, address: Address, error: DialError) -> None:
-        now = self._loop.time()
         if error.status in (409, 429):
             rest = max(addresses.REST, min(error.retry_after, 300.0))
-            record = self._records.get(address, addresses.NEVER)
-            self._records[address] = Record(record.failed_at, now + rest)
+            self._book.rest(address, rest)
             log.debug("The relay at %s has enough sessions; it rests for %g s.", address, rest)
             if error.status == 409:
                 return
         else:
-            self._failed(address)
-        self._report(str(address), error.reason, str(error))
+            self._book.failed(address)
+        self._book.report(str(address), error.reason, str(error))
 
-    def _report(self, address: str, reason: str, message: str) -> None:
-        before = self._errors.get(address)
-        self._errors[address] = RelayError(address, reason, message)
-        said, when = self._logged.get(address, ("", -LOG_EVERY))
-        now = self._loop.time()
-        if said != message or now - when >= LOG_EVERY:
-            self._logged[address] = (message, now)
-            fields = {"address": address, "reason": reason}
-            log.warning("%s; trying again.", message, extra={"fields": fields})
-        if before != self._errors[address]:
-            self._on_change()
-
-    def _failed(self, address: Address) -> None:
-        self._records[address] = Record(failed_at=self._loop.time())
-
-    def _lately_failed(self, address: Address) -> bool:
-        failed_at = self._records.get(address, addresses.NEVER).failed_at
-        return failed_at > 0 and self._loop.time() - failed_at < RETRY_DEAD
-
-    # -- names -------------------------------------------------------------------------------------------------
+    # -- time -------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
@@ -528,52 +480,15 @@ class SessionSet:
                 async with asyncio.timeout(RESOLVE_EVERY * (0.8 + 0.4 * self._random())):
                     await self._look.wait()
             self._look.clear()
-            await self._refresh(RESOLVE_AGE)
+            await self._book.refresh(age=RESOLVE_AGE)
             self._reconcile()
             self._spread()
 
-    async def _refresh(self, age: float) -> None:
-        """Resolves every name unless that was done less than `age` seconds ago; callers at one time share it."""
-        if self._resolving is None:
-            if self._loop.time() - self._resolved_at < age:
-                return
-            self._resolving = self._loop.create_task(self._resolve_names())
-            self._resolving.add_done_callback(self._names_resolved)
-        await asyncio.shield(self._resolving)
-
-    def _names_resolved(self, task: asyncio.Task[None]) -> None:
-        self._resolving = None
-        if not task.cancelled():
-            task.exception()
-
-    async def _resolve_names(self) -> None:
-        assert self._settings is not None
-        names = self._settings.names
-        for name in names:
-            try:
-                async with asyncio.timeout(5.0):
-                    self._resolved[name] = tuple(await self._resolve(name.host, name.port))
-                if name in self._unresolved:
-                    self._unresolved.discard(name)
-                    self._errors.pop(str(name), None)
-            except (OSError, TimeoutError, UnicodeError) as error:
-                self._unresolved.add(name)
-                why = error.strerror if isinstance(error, OSError) and error.strerror else "the resolver did not answer"
-                sentence = f"the relay's name {name.host} was not found ({why}); check relay addresses and DNS"
-                self._report(str(name), UNREACHABLE, sentence)
-        self._unresolved &= set(names)
-        self._resolved = {name: found for name, found in self._resolved.items() if name in names}
-        self._addresses = addresses.merge(names, self._resolved)
-        known = set(self._addresses)
-        self._records = {address: record for address, record in self._records.items() if address in known}
-        shown = {str(address) for address in known} | {str(name) for name in names}
-        self._errors = {key: error for key, error in self._errors.items() if key in shown}
-        self._logged = {key: value for key, value in self._logged.items() if key in shown}
-        self._resolved_at = self._loop.time()
-
     async def _stop_tasks(self) -> None:
         tasks = [place.task for place in self._places if place.task is not None]
-        tasks += [task for task in (self._watcher, self._resolving) if task is not None]
+        if self._watcher is not None:
+            tasks.append(self._watcher)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._book.close()

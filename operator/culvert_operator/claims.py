@@ -25,7 +25,7 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
 subtree. Invariants: a hostname has one holder, whatever the order of events; claims age by ``claimedAt``, never by
 an object's age, so an old object cannot take a newer name; a claim is only written by the Tunnel that holds it, but
-for the waiting list. Ties between bindings that ask at once are broken by age, namespace and name.
+for the waiting list; nothing new is entered for an object without our finalizer, for it could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and name.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ class _Clerk:
             self._vacate(claim, wanted)
 
     def _create(self, hostname: str, wanted: list[Candidate]) -> None:
+        wanted = [c for c in wanted if c.binding.meta.has_finalizer]
         for first in wanted:
             namespace = first.binding.meta.namespace
             if not self.register.conflicting(hostname, namespace):
@@ -209,14 +210,14 @@ class _Clerk:
         self, claim: Claim, wanted: list[Candidate], *, served: frozenset[ObjectKey] | None
     ) -> tuple[Waiter, ...]:
         """The waiting list with this Tunnel's part brought up to date; others' entries stay as they are."""
-        ours: dict[ObjectKey, None] = {}
+        ours: dict[ObjectKey, bool] = {}
         for candidate in wanted:
             key = candidate.binding.meta.key
             if served is None or key not in served:
-                ours[key] = None
+                ours[key] = candidate.binding.meta.has_finalizer
         kept = [w for w in claim.waiting if w.tunnel != self.tunnel or w.key in ours]
         known = {w.key for w in kept if w.tunnel == self.tunnel}
-        new = [Waiter(*key, self.tunnel, self.now) for key in ours if key not in known]
+        new = [Waiter(*key, self.tunnel, self.now) for key, secured in ours.items() if secured and key not in known]
         return (*kept, *new[: max(0, MAX_WAITING - len(kept))])
 
     def _write(self, before: Claim, after: Claim) -> None:
@@ -229,10 +230,11 @@ class _Clerk:
 
 def _paths(held: Sequence[ClaimPath], wanted: Iterable[Candidate], namespace: str) -> tuple[ClaimPath, ...]:
     """The paths of the holder's bindings: those held and still wanted first, then new ones that are free."""
-    asked = [c.claim_path for c in wanted if c.binding.meta.namespace == namespace]
-    kept = [p for p in held if p in asked]
+    asked = [c for c in wanted if c.binding.meta.namespace == namespace]
+    wanted_paths = {c.claim_path for c in asked}
+    kept = [p for p in held if p in wanted_paths]
     taken = {(p.type, p.value) for p in kept}
-    for path in asked:
+    for path in (c.claim_path for c in asked if c.binding.meta.has_finalizer):
         if (path.type, path.value) not in taken and len(kept) < MAX_PATHS:
             taken.add((path.type, path.value))
             kept.append(path)

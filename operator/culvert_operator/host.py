@@ -14,7 +14,6 @@ the process ends when the runtime fails, and only then or on a signal.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any, Protocol
 
@@ -54,8 +53,13 @@ async def host(runtime: Runtime) -> int:
     async def end(**_: Any) -> None:
         for task in running:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await task
+            except asyncio.CancelledError:
+                pass
+            except Exception as error:
+                # kopf would try a failed cleanup again and again.
+                _log.error("the operator failed", extra={"fields": {"reason": _reasons(error)}})
 
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
@@ -73,3 +77,10 @@ async def host(runtime: Runtime) -> int:
     )
     failed = any(task.done() and not task.cancelled() for task in running)
     return 1 if failed else 0
+
+
+def _reasons(error: BaseException) -> str:
+    """An error's text, or those of a group's."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_reasons(one) for one in error.exceptions)
+    return str(error) or type(error).__name__

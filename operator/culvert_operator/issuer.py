@@ -31,6 +31,7 @@ from culvert_protocol.keys import (
 PRIVATE = "issuer.key"
 PUBLIC = "issuer.pub"
 INSTALLATION = "installation-id"
+PUBLISHED = "culvert-issuer"
 LABELS = {"app.kubernetes.io/name": "culvert-operator", "app.kubernetes.io/managed-by": "culvert"}
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ async def ensure_issuer(client: Client, namespace: str, name: str) -> Issuer:
     if not (secret.get("data") or {}).get(INSTALLATION):
         secret = await _name_installation(client, namespace, name, secret)
     issuer = read_issuer(secret)
-    await publish(client, namespace, name, {PUBLIC: issuer.public_pem})
+    await publish(client, namespace, PUBLISHED, {PUBLIC: issuer.public_pem})
     return issuer
 
 

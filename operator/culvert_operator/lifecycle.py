@@ -32,11 +32,11 @@ class Phase(Enum):
 
 
 def phase_of(tunnel: Tunnel | None, options: Options) -> Phase:
-    """The phase of a Tunnel. One that is being deleted without our finalizer is as good as gone."""
+    """The phase of a Tunnel."""
     if tunnel is None:
         return Phase.ABSENT
     if tunnel.meta.deleting:
-        return Phase.LEAVING if tunnel.meta.has_finalizer else Phase.ABSENT
+        return Phase.LEAVING
     return Phase.SERVED if options.may_hold_tunnels(tunnel.meta.namespace) else Phase.REFUSED
 
 

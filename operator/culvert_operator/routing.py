@@ -71,9 +71,7 @@ def route(
     """Route ``bindings`` (those that are to be served; none without ``grants``)."""
     outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
-    # A claim must outlive its binding: nothing is claimed for an object that could vanish without a word.
-    secured = [c for c in candidates if c.binding.meta.has_finalizer]
-    operations, staying = arbitrate(snapshot.key, secured, snapshot.claims, in_use=in_use, now=snapshot.now)
+    operations, staying = arbitrate(snapshot.key, candidates, snapshot.claims, in_use=in_use, now=snapshot.now)
     register = Register(snapshot.claims.values())
     routed = {}
     for binding in bindings:

@@ -34,8 +34,16 @@ from culvert_protocol.stream import Stream, StreamListener, reset_code
 
 _U32: Final = Struct("<I")
 _U16: Final = Struct("<H")
+# Looking up a member of an Enum costs 0.1 µs on CPython 3.11; what the hot path needs has names of its own.
 _DATA: Final = int(FrameType.DATA)
 _WINDOW: Final = int(FrameType.WINDOW)
+_OPEN: Final = int(FrameType.OPEN)
+_RUNNING: Final = Phase.RUNNING
+_PROBE: Final = int(Kind.PROBE)
+_UPGRADE: Final = int(Kind.UPGRADE)
+_EXPECT_HEAD: Final = Receiving.HEAD
+_EXPECT_BODY: Final = Receiving.BODY
+_pack: Final = HEADER.pack
 QUEUE_LIMIT: Final = 65_536
 """Data bytes queued in the session above which streams hold their bytes instead."""
 CONTROL_LIMIT: Final = 1 << 20
@@ -145,7 +153,7 @@ class Session:
 
         Raises SessionBusy when no stream can be opened here now and ValueError for a head that does not fit.
         """
-        if self.closed or self._phase is not Phase.RUNNING or self.drain_received or self.drain_sent:
+        if self.closed or self._phase is not _RUNNING or self.drain_received or self.drain_sent:
             raise SessionBusy("the session is closed or draining")
         if len(self.streams) - self._peer_streams >= self.peer_max_streams:
             raise SessionBusy("the session has its most streams")
@@ -161,7 +169,7 @@ class Session:
         else:
             first, rest = (b"", body) if self.backed_up else (body[:room], body[room:])
         self._next_id = stream_id + 2
-        receiving = Receiving.HEAD if head.kind <= Kind.UPGRADE else Receiving.BODY
+        receiving = _EXPECT_HEAD if head.kind <= _UPGRADE else _EXPECT_BODY
         stream = Stream(self, stream_id, head.kind, listener, receiving=receiving)
         self.streams[stream_id] = stream
         last = fin and not rest
@@ -318,17 +326,17 @@ class Session:
             raise ProtocolError("OPEN after DRAIN_ACK")
         self._highest_peer_id = stream_id
         head, body = decode_open(payload)
-        if head.kind == Kind.PROBE:
+        if head.kind == _PROBE:
             if not flags & FIN or len(body) > MAX_PROBE:
                 raise ProtocolError("a probe without FIN or over 64 bytes")
-            self.queue_data(HEADER.pack(stream_id, len(body), _DATA, FIN), body)
+            self.queue_data(_pack(stream_id, len(body), _DATA, FIN), body)
             return
         if self.relay:
             raise ProtocolError("a connector may open probes only")
         if self._peer_streams >= self.max_streams:
             raise ProtocolError(f"more than {self.max_streams} streams")
         fin = bool(flags & FIN)
-        stream = Stream(self, stream_id, head.kind, None, receiving=Receiving.BODY)
+        stream = Stream(self, stream_id, head.kind, None, receiving=_EXPECT_BODY)
         stream.opened_with(len(body), fin=fin)
         self.streams[stream_id] = stream
         self._peer_streams += 1
@@ -424,7 +432,7 @@ class Session:
 
     def queue_window(self, stream_id: int, increment: int) -> None:
         """Queues a WINDOW ahead of data."""
-        self._control_frame(HEADER.pack(stream_id, 4, _WINDOW, 0) + _U32.pack(increment))
+        self._control_frame(_pack(stream_id, 4, _WINDOW, 0) + _U32.pack(increment))
 
     def reset_stream(self, stream: Stream, code: int, reason: str) -> None:
         """Queues RESET and forgets the stream."""

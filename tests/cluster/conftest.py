@@ -2,10 +2,12 @@
 
 `control_plane`  a real API server with its controllers, one per test process, gone when the process is
 `node`           the machine's whole node, shared by all test processes; one that ran before is left running
+`installation`   culvert on that node: chart, sample application, name server, a Tunnel (see installation.py)
 
-Both are `Cluster`s. What they need is not built behind a person's back: without it tests skip, with one line that
-says what to do. `REQUIRE_CLUSTER=1` makes that a failure instead, and builds and installs; `CULVERT_BUILD_CLUSTER=1`
-only builds and installs.
+The first two are `Cluster`s. Tests that use the node run one after the other in one process, those of a control plane
+a module per process, so that few are started. What they need is not built behind a person's back: without it tests
+skip, with one line that says what to do. `REQUIRE_CLUSTER=1` makes that a failure instead, and builds and installs;
+`CULVERT_BUILD_CLUSTER=1` only builds and installs.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
+from .installation import ARCHIVE, Installation, build_image, in_the_way, is_left_over
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLUSTER = REPOSITORY / "hack" / "cluster" / "cluster"
@@ -46,7 +50,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Runs kubectl as the administrator. With `check`, a failure fails the test with what kubectl said."""
         done = subprocess.run(
-            [program("kubelite"), "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+            self.kubectl_command(*arguments),
             input=input,
             capture_output=True,
             text=True,
@@ -56,6 +60,10 @@ class Cluster:
         if check and done.returncode != 0:
             pytest.fail(f"kubectl {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
         return done
+
+    def kubectl_command(self, *arguments: str) -> list[str]:
+        """The command line of kubectl as the administrator."""
+        return [program("kubelite"), "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
 
     def get(self, *arguments: str) -> Any:
         """`kubectl get ARGUMENTS`, parsed."""
@@ -105,14 +113,22 @@ def unavailable(why: str) -> NoReturn:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if NEEDS.keys() & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.cluster)
+        needed = NEEDS.keys() & set(getattr(item, "fixturenames", ()))
+        if not needed:
+            continue
+        item.add_marker(pytest.mark.cluster)
+        if "node" in needed or "installation" in needed:
+            item.add_marker(pytest.mark.xdist_group("node"))
+            item.add_marker(pytest.mark.timeout(900))  # the first one installs, in front of its own work
+        elif "control_plane" in needed:
+            item.add_marker(pytest.mark.xdist_group(f"control plane: {item.path.name}"))
 
 
 # Fixture → what `hack/cluster/cluster build` must have built for it.
 NEEDS = {
     "control_plane": ("localtools", "controlplane"),
     "node": ("localtools", "controlplane", "node", "containerd", "cni", "coredns"),
+    "installation": ("localtools", "controlplane", "node", "containerd", "cni", "coredns", "helm"),
     "helm": ("helm",),
     "kubeconform": ("kubeconform",),
 }
@@ -124,6 +140,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     modules = dict.fromkeys(module for name in NEEDS if name in wanted for module in NEEDS[name])
     if MAY_BUILD and modules and not session.config.option.collectonly:
         run_cluster("build", *modules, quiet=False)  # a failure shows up, with its reason, in `check`
+        if "installation" in wanted:
+            build_image()  # likewise in the fixture
 
 
 def _demand(*options: str) -> None:
@@ -193,3 +211,55 @@ def helm() -> str:
 def kubeconform() -> str:
     """Path of kubeconform."""
     return program("kubeconform")
+
+
+@pytest.fixture(scope="session")
+def _installation(node: Cluster, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One installation for all tests of this run; another run on this machine waits for its end."""
+    if not MAY_BUILD and not ARCHIVE.exists():
+        unavailable("culvert's image was never built on this machine: run `make image` once")
+    if failure := build_image():
+        pytest.fail(f"culvert's image cannot be built:\n{failure}")
+    made = Installation(node, helm, tmp_path_factory.mktemp("installation"))
+    with node.state.with_name(f"{node.state.name}.installation").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        if reason := in_the_way(node):
+            unavailable(reason)
+        if is_left_over(node):
+            made.remove()
+        node.load_image(ARCHIVE)
+        try:
+            yield made
+            refused = made.refused()
+        finally:
+            made.remove()
+    assert refused == [], "requests of culvert that its RBAC does not allow"
+
+
+@pytest.fixture
+def installation(_installation: Installation) -> Installation:
+    """culvert on the node, with a Tunnel `main` of two connectors and a binding `first`, both Ready."""
+    _installation.ensure()
+    return _installation
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure of a test on the node shows the logs and objects that matter."""
+    report = yield
+    values = getattr(item, "funcargs", {})
+    if report.failed and report.when != "teardown" and "installation" in getattr(item, "fixturenames", ()):
+        found = values.get("_installation") or values.get("installation")
+        if found is not None:
+            report.sections.append(("what the installation says", found.what_matters()))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured."""
+    reports = [r for r in terminalreporter.stats.get("passed", ()) if r.when == "call" and r.user_properties]
+    if reports:
+        terminalreporter.section("measured")
+    for report in reports:
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")

@@ -15,7 +15,6 @@ import contextlib
 import gzip
 import http.client
 import json
-import os
 import ssl
 import string
 import subprocess
@@ -115,6 +114,9 @@ class Installation:
     system = SYSTEM
     zone = ZONE
     operator = OPERATOR
+    http_port = HTTP_PORT
+    until = staticmethod(until)
+    watching = Watching
     first = f"first.{ZONE}"
     """The hostname of the binding that every installation has from its beginning: `first` of namespace shop."""
 
@@ -299,6 +301,11 @@ class Installation:
         found = self.cluster.get("pods", f"--namespace={SYSTEM}", selector)["items"]
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
+    def application(self, team: str) -> set[str]:
+        """The names of the sample application's Pods."""
+        found = self.cluster.get("pods", f"--namespace={team}", "--selector=app=web")["items"]
+        return {str(pod["metadata"]["name"]) for pod in found}
+
     def lives(self, component: str) -> list[tuple[str, int]]:
         """(uid, restarts) of every Pod of a component: equal only when none was replaced or restarted."""
         return [
@@ -306,9 +313,13 @@ class Installation:
             for pod in self.pods(component)
         ]
 
-    def metrics(self, component: str, port: int) -> str:
-        """What the first Pod of a component exposes, through the API server's proxy."""
-        name = self.pods(component)[0]["metadata"]["name"]
+    def pods_of_system(self) -> list[Any]:
+        """Every Pod beside the operator."""
+        return list(self.cluster.get("pods", f"--namespace={SYSTEM}")["items"])
+
+    def metrics(self, component: str, port: int, *, which: int = 0) -> str:
+        """What a Pod of a component exposes, through the API server's proxy."""
+        name = self.pods(component)[which]["metadata"]["name"]
         return self.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{name}:{port}/proxy/metrics").stdout
 
     def document(self) -> Any:
@@ -459,7 +470,7 @@ def self_signed(name: str) -> tuple[str, str]:
 def build_image() -> str:
     """Build the image, if anything changed since the last time; what went wrong, or nothing."""
     command = [str(REPOSITORY / "hack" / "image" / "build"), "--tag", IMAGE, "--archive", str(ARCHIVE)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stderr[-3000:]
 
 
@@ -478,6 +489,3 @@ def in_the_way(cluster: Any) -> str:
 def is_left_over(cluster: Any) -> bool:
     """Whether an earlier test run, killed before its end, left something."""
     return bool(cluster.kubectl("get", "namespace", f"--selector=made-by={MADE_BY}", "--output=name").stdout.strip())
-
-
-LOCK_SUFFIX = f".installation.{os.getuid()}"

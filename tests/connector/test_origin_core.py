@@ -114,7 +114,17 @@ def test_what_a_cluster_rule_may_never_reach(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["10.96.0.10", "172.16.3.4", "192.168.1.1", "8.8.8.8", "100.64.0.1", "fd12:3456::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"]
+    "address",
+    [
+        "10.96.0.10",
+        "172.16.3.4",
+        "192.168.1.1",
+        "8.8.8.8",
+        "100.64.0.1",
+        "fd12:3456::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+    ],
 )
 def test_what_a_cluster_rule_may_reach(address):
     assert refusal(address, policy=CLUSTER) is None

@@ -80,14 +80,30 @@ def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted
     world.settle()
     assert [w["namespace"] for w in claims(world)["shop.example.com"]["waiting"]] == ["beta", "gamma"]
     world.history.clear()
+    world.now += 500
     world.delete(first)
     world.settle()
     assert holder(world, "shop.example.com") == "beta"
+    assert claims(world)["shop.example.com"]["claimedAt"] == timestamp(world.now)  # not the former holder's age
     assert world.condition(second, "Ready") == ("True", "Ready")
     assert world.condition(third, "Accepted") == ("False", "HostnameConflict")
     assert first not in world.bindings
     assert [line for line in world.history if line.startswith("dns")] == ["dns update shop.example.com"]
     assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/second"
+
+
+def test_while_a_name_cannot_change_hands_its_route_and_record_stay(world: Any) -> None:
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    world.binding("second", "beta", "shop.example.com")
+    world.settle()
+    world.intercept = lambda what: what != "claim"  # the API server refuses it
+    world.delete(first)
+    for _ in range(6):
+        world.step(MAIN)
+    assert world.routes(MAIN) == ["shop.example.com alpha/first/r0"]
+    assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/alpha/first"
+    assert first in world.bindings
 
 
 def test_a_waiter_of_another_tunnel_takes_over_too(world: Any) -> None:
@@ -148,6 +164,17 @@ def test_nothing_is_claimed_for_an_object_without_finalizer(world: Any) -> None:
     assert [op.key.name for op in first.finalizers_add] == ["shop", "main"]
 
 
+def test_a_finalizer_that_somebody_removed_costs_no_name(world: Any) -> None:
+    shop = world.binding("shop", "alpha", "shop.example.com")
+    world.settle()
+    before = claims(world)
+    world.bindings[shop]["metadata"]["finalizers"] = []
+    assert world.plan(MAIN).claims == ()
+    world.settle()
+    assert world.bindings[shop]["metadata"]["finalizers"] == ["culvert.dev/cleanup"]
+    assert claims(world) == before
+
+
 def test_routes_wait_for_stored_claims(world: Any) -> None:
     world.binding("shop", "alpha", "shop.example.com")
     world.intercept = lambda what: what != "claim"
@@ -160,6 +187,7 @@ def test_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
     exact = world.binding("exact", "alpha", "a.example.com")
     world.settle()
     wild = world.binding("wild", "beta", "*.example.com")
+    world.bindings[wild]["metadata"]["finalizers"] = ["culvert.dev/cleanup"]
     late = Claim(
         hostname="*.example.com",
         namespace="beta",

@@ -60,6 +60,51 @@ def test_nothing_is_programmed_because_a_config_map_was_written(world: Any) -> N
     assert world.condition(shop, "Ready") == ("True", "Ready")
 
 
+def lagging(world: Any) -> dict[str, Any]:
+    """Connectors that stay with the configuration that they have now."""
+    version = world.document(MAIN).version
+    session = {"relay": "relay-1", "state": "connected", "probed": True, "grantVersion": version}
+    return {"ready": True, "appliedVersion": version, "sessions": [session]}
+
+
+def test_a_new_hostname_is_not_served_because_the_old_one_was(world: Any) -> None:
+    shop = world.binding("shop", "shop", "old.example.com")
+    world.settle()
+    world.frozen = lagging(world)
+    world.binding("shop", "shop", "new.example.com")
+    world.settle()
+    assert world.condition(shop, "Programmed") == ("False", "NotApplied")
+    assert "new.example.com" not in {e.name for e in world.zone.values()}
+
+
+def test_a_rule_that_takes_a_name_over_is_not_served_because_its_neighbour_was(world: Any) -> None:
+    first = world.binding("first", "alpha", "b.example.com/x")
+    world.settle()
+    both = world.binding("both", "alpha", "a.example.com", "b.example.com/x")
+    world.settle()
+    assert world.condition(both, "Programmed") == ("True", "Programmed")
+    world.frozen = lagging(world)
+    world.delete(first)
+    world.settle()
+    assert [r["accepted"] for r in world.status(both)["rules"]] == [True, True]
+    assert world.condition(both, "Programmed") == ("False", "NotApplied")
+
+
+def test_a_binding_is_proven_by_the_version_that_held_it_first(world: Any) -> None:
+    world.settle()
+    world.frozen = lagging(world)
+    shop = world.binding("shop", "shop", "shop.example.com")
+    world.settle()
+    held = lagging(world)
+    world.binding("busy", "shop", "busy.example.com")  # others go on changing the configuration
+    world.settle()
+    assert world.condition(shop, "Programmed") == ("False", "NotApplied")
+    world.frozen = held
+    world.settle()
+    assert world.document(MAIN).version > held["appliedVersion"]
+    assert world.condition(shop, "Ready") == ("True", "Ready")
+
+
 def test_a_refused_hostname_reaches_its_binding_only(world: Any) -> None:
     world.refused = [{"hostname": "bad.example.com", "relay": "relay-1", "reason": "not_in_issuer"}]
     bad = world.binding("bad", "shop", "bad.example.com")

@@ -140,7 +140,9 @@ def test_a16_an_origin_that_dies_within_a_response_is_seen_by_the_visitor(
 
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
-def test_a17_an_origin_that_dies_before_its_response_is_a_502_and_is_not_asked_again(shared: Any, method: bytes) -> None:
+def test_a17_an_origin_that_dies_before_its_response_is_a_502_and_is_not_asked_again(
+    shared: Any, method: bytes
+) -> None:
     """The connection was a fresh one and the request was read: nothing says that it may be sent again."""
 
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
@@ -173,9 +175,7 @@ def test_a18_a_kept_connection_that_has_died_loses_no_request(shared: Any) -> No
             for number in range(20):
                 get = await visitor.get(f"/{number}", host="raw.example.com")
                 assert get.status == 200
-                visitor.send(
-                    b"POST /%d HTTP/1.1\r\nHost: raw.example.com\r\nContent-Length: 2\r\n\r\nhi" % number
-                )
+                visitor.send(b"POST /%d HTTP/1.1\r\nHost: raw.example.com\r\nContent-Length: 2\r\n\r\nhi" % number)
                 assert (await visitor.response()).body == b"hi"
             posts = [target for method, target in heard_of if method == "POST"]
             assert posts == [f"/{number}" for number in range(20)]

@@ -200,7 +200,9 @@ def test_100_continue_comes_from_the_connector_when_the_origin_is_silent(shared:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(heard.body), heard.body))
 
         async with shared.raw_origin(answer), shared.visitor() as visitor:
-            visitor.send(b"PUT / HTTP/1.1\r\nHost: raw.example.com\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            visitor.send(
+                b"PUT / HTTP/1.1\r\nHost: raw.example.com\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
             assert (await visitor.head()).status == 100
             visitor.send(b"abc")
             assert (await visitor.response()).body == b"abc"
@@ -224,7 +226,8 @@ def test_an_early_final_answer_ends_an_upload_without_100_and_closes(shared: Any
         try:
             async with shared.visitor() as visitor:
                 visitor.send(
-                    b"POST / HTTP/1.1\r\nHost: raw.example.com\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+                    b"POST / HTTP/1.1\r\nHost: raw.example.com\r\nExpect: 100-continue\r\n"
+                    b"Content-Length: 99999999\r\n\r\n"
                 )
                 response = await visitor.response()
                 assert (response.status, response.body) == (413, b"big")
@@ -273,7 +276,7 @@ def test_103_reaches_the_visitor_before_the_response(shared: Any) -> None:
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", "1234"),
         ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
         ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", None),
-        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nETag: \"x\"\r\n\r\n", "1234"),
+        ("GET", b'HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nETag: "x"\r\n\r\n', "1234"),
     ],
 )
 def test_a_response_without_a_body_leaves_the_connection_in_step(
@@ -411,7 +414,7 @@ def test_nginx_serves_ranges_validators_and_gzip_through_the_tunnel(shared: Any,
     host = {"host": "nginx.example.com"}
 
     async def scenario() -> None:
-        await wait_for(lambda: _is_served(), "nginx answers")
+        await wait_for(_is_served, "nginx answers")
         async with shared.visitor() as visitor:
             whole = await visitor.get("/big", **host)
             assert whole.body == BLOCK

@@ -62,7 +62,9 @@ def test_a24_a25_twenty_changes_under_load_disturb_no_other_host_and_no_websocke
                 await socket.send_str(f"before {number}")
                 status = 451 if number % 3 else 410
                 changing = {"hostname": "changing.example.com", "service": f"http_status:{status}"}
-                newer = await apply([steady] if number % 4 == 3 else [changing, steady] if number % 2 else [steady, changing])
+                newer = await apply(
+                    [steady] if number % 4 == 3 else [changing, steady] if number % 2 else [steady, changing]
+                )
                 assert newer > version
                 version = newer
                 expected = 404 if number % 4 == 3 else status

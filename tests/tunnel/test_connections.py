@@ -84,10 +84,12 @@ ATTACKS = {
     "hex length": b"POST /a HTTP/1.1\r\n%bContent-Length: 0x5\r\n\r\nhello" % HOST,
     "underscore length": b"POST /a HTTP/1.1\r\n%bContent-Length: 1_0\r\n\r\nhellohello" % HOST,
     "huge length": b"POST /a HTTP/1.1\r\n%bContent-Length: 99999999999999999999\r\n\r\n" % HOST,
-    "length and chunked": b"POST /a HTTP/1.1\r\n%bContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % HOST,
+    "length and chunked": b"POST /a HTTP/1.1\r\n%bContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    % HOST,
     "obscure coding": b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" % HOST,
     "coding in a list": b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" % HOST,
-    "coding twice": b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % HOST,
+    "coding twice": b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    % HOST,
     "coding with space before the colon": b"POST /a HTTP/1.1\r\n%bTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n" % HOST,
     "chunked in 1.0": b"POST /a HTTP/1.0\r\n%bTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % HOST,
     "folded field": b"GET /a HTTP/1.1\r\n%bX-A: b\r\n Content-Length: 40\r\n\r\n" % HOST,
@@ -139,7 +141,9 @@ def test_b_a_broken_chunk_ends_the_request_and_the_connection(shared: Any, name:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin:
             async with shared.visitor() as visitor:
-                visitor.send(b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % HOST + BROKEN_CHUNKS[name] + SMUGGLED)
+                visitor.send(
+                    b"POST /a HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % HOST + BROKEN_CHUNKS[name] + SMUGGLED
+                )
                 response = await visitor.response()
                 assert response.status == 400
                 assert await visitor.rest() == b""
@@ -172,7 +176,9 @@ def test_b_bodies_of_get_and_delete_are_framed_like_others(shared: Any) -> None:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin, shared.visitor() as visitor:
             for method in (b"GET", b"DELETE", b"MKCALENDAR"):
-                visitor.send(b"%b /a HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (method, HOST, len(SMUGGLED), SMUGGLED))
+                visitor.send(
+                    b"%b /a HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (method, HOST, len(SMUGGLED), SMUGGLED)
+                )
                 assert (await visitor.response()).body == b"/a"
             assert [(heard.method, heard.body) for heard in origin.requests] == [
                 ("GET", SMUGGLED),

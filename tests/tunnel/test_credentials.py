@@ -1,4 +1,4 @@
-"""Who may connect and what it may serve: renewal, revocation, foreign issuers, names outside a grant, one slot twice."""
+"""Who may connect and what it may serve: renewal, revocation, other issuers, names outside a grant, one slot twice."""
 
 import asyncio
 import json
@@ -302,9 +302,7 @@ def test_a26_a_connector_whose_slot_is_taken_by_a_copy_of_its_state_serves_on(
         (connector,) = tunnel.connectors
         status = await connector.status()
         async with tunnel.origin(ok), tunnel.browser() as browser:
-            copy = await open_copy(
-                tunnel, client_tls, connector=status["connectorId"], slot=0, generation=1_000_000
-            )
+            copy = await open_copy(tunnel, client_tls, connector=status["connectorId"], slot=0, generation=1_000_000)
             assert isinstance(copy, Copy)
 
             async def replaced() -> bool:

@@ -69,7 +69,9 @@ class Load:
         assert self.delivered == Counter(self.posted)  # each once, none lost
 
 
-def test_a1_kill_of_one_connector_aborts_its_downloads_alone_and_new_requests_succeed(tunnel: Any, wait_for: Any) -> None:
+def test_a1_kill_of_one_connector_aborts_its_downloads_alone_and_new_requests_succeed(
+    tunnel: Any, wait_for: Any
+) -> None:
     go = asyncio.Event()
     delivered: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""What an origin may believe of a visitor: the forwarding fields are the relay's, culvert's own names are nobody else's."""
+"""What an origin may believe of a visitor: forwarding fields are the relay's, culvert's own names nobody else's."""
 
 import asyncio
 from typing import Any

@@ -59,7 +59,12 @@ def test_b_a_slow_head_is_a_408_after_ten_seconds_whatever_trickles_in(shared: A
             await asyncio.sleep(0.5)
 
     async def scenario() -> None:
-        async with shared.origin(ok), shared.visitor() as silent, shared.visitor() as dripping, shared.visitor() as mute:
+        async with (
+            shared.origin(ok),
+            shared.visitor() as silent,
+            shared.visitor() as dripping,
+            shared.visitor() as mute,
+        ):
             start = time.monotonic()
             silent.send(b"GET / HTTP/1.1\r\nHost: app.exam")
             dripping.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\nX-A: ")

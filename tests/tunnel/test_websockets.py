@@ -16,7 +16,10 @@ HANDSHAKE = (
     f"GET /ws HTTP/1.1\r\nHost: raw.example.com\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 ).encode()
-SWITCH = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {ACCEPT}\r\n".encode()
+SWITCH = (
+    f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    f"Sec-WebSocket-Accept: {ACCEPT}\r\n"
+).encode()
 
 
 async def echo(request: web.Request) -> web.WebSocketResponse:

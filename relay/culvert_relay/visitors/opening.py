@@ -60,8 +60,7 @@ def matching_path(path: bytes) -> bytes:
 def opening(
     head: RequestHead,
     *,
-    forwarded: bytes,
-    address: bytes,
+    forwarding: Forwarding,
     scheme: int,
     local_port: int,
     attempt: int,

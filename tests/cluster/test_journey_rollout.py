@@ -1,0 +1,76 @@
+"""A rolling update of the connectors costs no visitor anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .installation import Installation
+
+LOAD = Path(__file__).resolve().parents[2] / "hack" / "demo" / "load.py"
+RATE = 60.0
+
+
+def test_no_request_fails_is_lost_or_comes_twice_while_every_connector_is_replaced(
+    installation: Installation, tmp_path: Path, record_property: Any
+) -> None:
+    """An open-loop client: requests leave at their times whatever became of earlier ones, and none is repeated."""
+    installation.served(installation.first)
+    installation.until(lambda: len(installation.lives("connector")) == 2)
+    installation.logs()
+    before = {uid for uid, _ in installation.lives("connector")}
+    stop, prefix = tmp_path / "stop", f"rollout{time.monotonic_ns()}"
+    counted = f"/delivered?prefix={prefix}"
+    command = [sys.executable, str(LOAD), f"http://127.0.0.1:{installation.http_port}", installation.first, prefix]
+    options = ["--until", str(stop), "--rate", str(RATE), "--seconds", "240"]
+    client = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        installation.until(lambda: json.loads(installation.visit(installation.first, counted).body)["ids"] > RATE)
+        started = time.monotonic()
+        deployment = ("deployment/main-connector", f"--namespace={installation.system}")
+        installation.kubectl("rollout", "restart", *deployment)
+        installation.kubectl("rollout", "status", *deployment, "--timeout=200s")
+        # The old ones drain and go; the load goes on until the last of them is away.
+        installation.until(lambda: {uid for uid, _ in installation.lives("connector")}.isdisjoint(before))
+        took = time.monotonic() - started
+        served = json.loads(installation.visit(installation.first, counted).body)["ids"]
+        installation.until(
+            lambda: json.loads(installation.visit(installation.first, counted).body)["ids"] > served + RATE
+        )
+        stop.touch()
+        output, errors = client.communicate(timeout=90)
+    finally:
+        if client.poll() is None:
+            client.kill()
+            client.communicate()
+    assert errors == ""
+    result = json.loads(output)
+    delivered = json.loads(installation.visit(installation.first, counted).body)
+    record_property(
+        "rolling update of the connectors under load",
+        f"{result['sent']} sent in {took:.0f} s, {result['failed']} failed, {len(delivered['twice'])} delivered twice, "
+        f"{result['sent'] - delivered['ids']} lost; latency from the intended start {result['ms']} ms",
+    )
+    assert result["failures"] == []
+    assert result["failed"] == 0
+    assert delivered["twice"] == []
+    assert delivered["ids"] == result["sent"]
+    assert len(installation.lives("connector")) == 2
+
+
+def test_a_connector_that_stops_says_farewell_before_it_goes(installation: Installation) -> None:
+    """The old Pods of a rollout end by themselves: drained, with exit code 0, long before they would be killed."""
+    names = [pod["metadata"]["name"] for pod in installation.pods("connector")]
+    assert len(names) == 2
+    sessions = "\nculvert_relay_sessions 8.0\n"
+    installation.until(lambda: sessions in installation.metrics("relay", 9901))
+    started = time.monotonic()
+    installation.kubectl("delete", "pod", names[0], f"--namespace={installation.system}", "--timeout=60s")
+    assert time.monotonic() - started < 35, "the grace period of 20 s and its margin went by: it did not end by itself"
+    assert installation.visit(installation.first).status == 200
+    installation.until(lambda: sessions in installation.metrics("relay", 9901))

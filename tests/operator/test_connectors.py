@@ -1,0 +1,278 @@
+"""Polls of connectors, against a small real status server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from culvert_operator.cluster.stores import Held
+from culvert_operator.connectors import Connectors, target_of, tunnel_of_pod
+from culvert_operator.keys import ObjectKey
+
+TUNNEL = ObjectKey("ns", "main")
+
+
+def pod(name: str = "p1", *, port: int = 20241, ip: str = "127.0.0.1", uid: str = "", **changes: Any) -> dict[str, Any]:
+    metadata = {
+        "namespace": "ns",
+        "name": name,
+        "uid": uid or f"uid-{name}",
+        "resourceVersion": "1",
+        "labels": {"culvert.dev/tunnel": "main"},
+    }
+    spec = {"containers": [{"ports": [{"name": "metrics", "containerPort": port}]}]}
+    status = {"phase": "Running", "podIP": ip}
+    made: dict[str, Any] = {"metadata": metadata, "spec": spec, "status": status}
+    for path, value in changes.items():
+        where, _, key = path.partition("_")
+        made[where][key] = value
+    return made
+
+
+def held(raw: dict[str, Any]) -> Held[Any]:
+    return Held(raw, raw)
+
+
+class Status:
+    """A connector's status address: long polls, entity tags, and whatever a test orders."""
+
+    def __init__(self) -> None:
+        self.report: Any = {"ready": True, "appliedVersion": 1}
+        self.number = 0
+        self.asked = 0
+        self.broken: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+        self.moved = asyncio.Condition()
+        self.port = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        async with self.moved:
+            self.moved.notify_all()
+            if self.broken is not None:
+                return await self.broken(request)
+            known = request.headers.get("If-None-Match")
+            if known == f'"{self.number}"':
+                assert request.query["wait"] == "30s"
+                assert request.query["etag"] == known
+                await self.moved.wait_for(lambda: known != f'"{self.number}"')
+            return web.json_response(self.report, headers={"ETag": f'"{self.number}"'})
+
+    async def change(self, **report: Any) -> None:
+        async with self.moved:
+            self.report = {"ready": True, "appliedVersion": 1} | report
+            self.number += 1
+            self.moved.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Status]:
+        app = web.Application()
+        app.router.add_get("/v1/status", self.handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+class Marks:
+    """Counts marks, and lets a test wait for one."""
+
+    def __init__(self) -> None:
+        self.seen: list[ObjectKey] = []
+        self.event = asyncio.Event()
+
+    def __call__(self, key: ObjectKey) -> None:
+        self.seen.append(key)
+        self.event.set()
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(15):
+            while not await condition():
+                self.event.clear()
+                await self.event.wait()
+
+
+def run(scenario: Callable[[Status, Connectors, Marks], Awaitable[None]], **options: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30), Status().running() as status:
+            marks = Marks()
+            connectors = Connectors(marks, **options)
+            try:
+                await scenario(status, connectors, marks)
+            finally:
+                await connectors.close()
+
+    asyncio.run(bounded())
+
+
+def test_the_first_answer_is_waited_for_and_each_change_marks_the_tunnel() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod(port=status.port)))
+        report = (await connectors.reports(TUNNEL))["p1"]
+        assert report is not None
+        assert report.applied_version == 1
+        before = len(marks.seen)
+        await status.change(appliedVersion=2)
+
+        async def applied() -> bool:
+            found = (await connectors.reports(TUNNEL))["p1"]
+            return found is not None and found.applied_version == 2
+
+        await marks.until(applied)
+        assert marks.seen[before:] == [TUNNEL]
+
+    run(scenario)
+
+
+def test_a_report_that_says_the_same_marks_nothing() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod(port=status.port)))
+        await connectors.reports(TUNNEL)
+        before = len(marks.seen)
+        asked = status.asked
+        await status.change()
+        async with status.moved:
+            await status.moved.wait_for(lambda: status.asked > asked)
+        assert marks.seen[before:] == []
+
+    run(scenario)
+
+
+def test_a_pod_that_refuses_connections_is_none_without_holding_up_the_others() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod("dead", port=1)))
+        connectors.on_pod(None, held(pod("alive", port=status.port)))
+        connectors.on_pod(None, held(pod("pending", ip="")))
+        reports = await connectors.reports(TUNNEL)
+        assert reports["dead"] is None
+        assert reports["pending"] is None
+        assert reports["alive"] is not None
+
+    run(scenario)
+
+
+async def _not_json(request: web.Request) -> web.Response:
+    return web.Response(text="<html>")
+
+
+async def _not_a_report(request: web.Request) -> web.Response:
+    return web.json_response(["a", "list"])
+
+
+async def _redirect(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "http://169.254.169.254/"})
+
+
+async def _error(request: web.Request) -> web.Response:
+    return web.Response(status=500)
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(b" " * 65536)
+    return response
+
+
+@pytest.mark.parametrize("broken", [_not_json, _not_a_report, _redirect, _error, _endless])
+def test_whatever_else_a_connector_answers_is_no_report_and_it_is_asked_again(broken: Any) -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        status.broken = broken
+        connectors.on_pod(None, held(pod(port=status.port)))
+        assert await connectors.reports(TUNNEL) == {"p1": None}
+        status.broken = None
+
+        async def answered() -> bool:
+            return (await connectors.reports(TUNNEL))["p1"] is not None
+
+        await marks.until(answered)
+
+    run(scenario)
+
+
+def test_a_short_silence_keeps_the_last_report_and_a_long_one_does_not() -> None:
+    now = [0.0]
+
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod(port=status.port)))
+        await connectors.reports(TUNNEL)
+        status.broken = _error
+        await status.change()
+        asked = status.asked
+        async with status.moved:
+            await status.moved.wait_for(lambda: status.asked > asked + 1)
+        assert (await connectors.reports(TUNNEL))["p1"] is not None
+        now[0] = 60.0
+
+        async def lost() -> bool:
+            return (await connectors.reports(TUNNEL))["p1"] is None
+
+        await marks.until(lost)
+
+    run(scenario, clock=lambda: now[0])
+
+
+def test_a_pod_that_goes_or_is_being_deleted_is_forgotten() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        first = pod(port=status.port)
+        connectors.on_pod(None, held(first))
+        assert list(await connectors.reports(TUNNEL)) == ["p1"]
+        leaving = pod(port=status.port, metadata_deletionTimestamp="2026-01-01T00:00:00Z")
+        connectors.on_pod(held(first), held(leaving))
+        assert await connectors.reports(TUNNEL) == {}
+        connectors.on_pod(held(leaving), None)
+        connectors.on_pod(None, held(pod("p2", port=status.port)))
+        connectors.on_pod(held(pod("p2", port=status.port)), None)
+        assert await connectors.reports(TUNNEL) == {}
+        assert not connectors._polls
+        assert not connectors._pods
+
+    run(scenario)
+
+
+def test_a_pod_recreated_under_its_name_is_asked_anew() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        old = pod(port=status.port)
+        connectors.on_pod(None, held(old))
+        await connectors.reports(TUNNEL)
+        new = pod(port=1, uid="another")
+        connectors.on_pod(held(old), held(new))
+        assert await connectors.reports(TUNNEL) == {"p1": None}
+        assert list(connectors._polls) == ["another"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:20241/v1/status"),
+        ({"ip": "2001:db8::1"}, "http://[2001:db8::1]:20241/v1/status"),
+        ({"ip": ""}, None),
+        ({"ip": "evil.example.com/#"}, None),
+        ({"status_phase": "Failed"}, None),
+        ({"metadata_labels": {}}, None),
+        ({"spec_containers": [{"ports": [{"name": "metrics", "containerPort": 9}]}]}, "http://127.0.0.1:9/v1/status"),
+        ({"spec_containers": []}, "http://127.0.0.1:20241/v1/status"),
+    ],
+)
+def test_where_a_pod_is_asked(changes: dict[str, Any], url: str | None) -> None:
+    target = target_of(pod(**changes))
+    assert (target.url if target else None) == url
+
+
+def test_pods_of_other_things_belong_to_no_tunnel() -> None:
+    assert tunnel_of_pod(pod(metadata_labels={"app": "x"})) is None
+    assert tunnel_of_pod(json.loads("{}")) is None
+    assert tunnel_of_pod(pod()) == TUNNEL
