@@ -14,7 +14,9 @@ the process ends when the runtime fails, and only then or on a signal.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import kopf
@@ -31,6 +33,13 @@ class Runtime(Protocol):
     async def run(self) -> None:
         """Until cancelled; anything else that ends it is a failure."""
         ...
+
+
+class _Patience:
+    """Delays in seconds without an end, each time anew."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 2.0, 5.0), itertools.repeat(15.0))
 
 
 async def host(runtime: Runtime) -> int:
@@ -66,6 +75,8 @@ async def host(runtime: Runtime) -> int:
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.process.ultimate_exiting_timeout = 20.0
+    # By default kopf gives up, and the process with it, when the API server is away for a minute at the start.
+    settings.networking.error_backoffs = _Patience()
     await kopf.operator(
         registry=registry,
         settings=settings,

@@ -178,8 +178,8 @@ class Operator:
 def run(settings: Settings) -> int:
     """Run the operator until a signal; the exit code."""
     configure(settings.log_level, settings.log_format)
-    # kopf tells of its own life in too many words; its warnings are ours too.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    # kopf tells of its own life in many words; what goes wrong between it and the API server, culvert tells itself.
+    logging.getLogger("kopf").setLevel(logging.ERROR)
     try:
         return asyncio.run(_run(settings))
     except LoginError as error:

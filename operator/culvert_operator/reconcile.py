@@ -112,7 +112,7 @@ class Reconciler:
                 planned.credential,
                 issuer=self.issuer.key,
                 key=generate_key(),
-                jti=secrets.token_urlsafe(18),
+                jti=secrets.token_hex(16),
                 issuer_id=self.issuer.issuer_id,
             )
             await self.hand.apply(secret, outcome)

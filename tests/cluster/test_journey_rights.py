@@ -57,11 +57,7 @@ def test_a_connector_may_read_its_configuration_and_credential_and_nothing_else(
 
 
 def test_the_operator_may_not_do_what_it_never_does(installation: Installation) -> None:
-    found = [
-        question
-        for question in OPERATOR_MAY_NOT
-        if allowed(installation, "culvert-operator", question[0], *question[1:])
-    ]
+    found = [asked for asked in OPERATOR_MAY_NOT if allowed(installation, "culvert-operator", *asked)]
     assert found == []
     # The questions are answered at all.
     assert allowed(installation, "culvert-operator", "patch", "tunnels.culvert.dev", "shop")
@@ -115,7 +111,7 @@ def secrets_of(installation: Installation) -> dict[str, bytes]:
 
     credential = json.loads(data("main-credential")["credentials.json"])
     private = credential["privateKey"]
-    header, payload, signature = credential["credential"].split(".")
+    _, payload, signature = credential["credential"].split(".")
     issuer = base64.b64decode(b"".join(data("culvert-issuer")["issuer.key"].splitlines()[1:-1]))
     return {
         "the connectors' private key": base64.urlsafe_b64decode(private + "=" * (-len(private) % 4)),

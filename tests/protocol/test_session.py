@@ -553,3 +553,16 @@ def test_a_stream_that_moves_much_is_known_as_bulk_until_it_ends() -> None:
     ours.reset(ResetCode.CANCEL)
     pair.move()
     assert (pair.relay.bulk_streams, pair.connector.bulk_streams) == (0, 0)
+
+
+def test_a_fin_that_only_a_backed_up_session_held_lets_its_source_go_on() -> None:
+    pair = Pair()
+    ours, _ = pair.request(fin=False)
+    pair.relay.set_congested(True)
+    ours.finish()
+    assert ours.blocked
+    pair.relay.set_congested(False)
+    pair.move()
+    assert not ours.blocked
+    assert ("writable", 2) in pair.relay_ear.events
+    assert ("end", 2) in pair.connector_ear.events
