@@ -25,7 +25,8 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
 subtree. Invariants: a hostname has one holder, whatever the order of events; claims age by ``claimedAt``, never by
 an object's age, so an old object cannot take a newer name; a claim is only written by the Tunnel that holds it, but
-for the waiting list; nothing new is entered for an object without our finalizer, for it could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and name.
+for the waiting list; nothing new is entered for an object without our finalizer, for it could vanish without a word.
+Ties between bindings that ask at once are broken by age, namespace and name.
 """
 
 from __future__ import annotations

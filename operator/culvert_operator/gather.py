@@ -43,6 +43,7 @@ class Gatherer:
         tunnel = self.world.tunnels.get(key)
         dns = await self.publishing.view(tunnel, key)
         children = await self._children(key) if tunnel is not None else self._known_children(key)
+        self.contents.keep(frozenset(self.world.index.config_maps))
         config_maps: dict[ObjectKey, Mapping[str, str]] = {}
         for name in relations.config_maps(tunnel, self.world.bindings_of(key)):
             data = await self.contents.get(name)

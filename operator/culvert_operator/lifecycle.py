@@ -14,12 +14,15 @@ from typing import Literal
 
 from culvert_ingress.document import Document
 from culvert_operator.api.binding import Binding, Published
-from culvert_operator.api.claim import Claim
+from culvert_operator.api.claim import Claim, milliseconds
 from culvert_operator.api.meta import Meta
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.keys import ObjectKey
 from culvert_operator.options import Options
-from culvert_operator.world import FinalizerOp
+from culvert_operator.world import FinalizerOp, Snapshot
+
+GIVE_UP_SECONDS = 120
+"""How long a Tunnel in a namespace that is being deleted waits for DNS that cannot be reached."""
 
 
 class Phase(Enum):
@@ -38,6 +41,23 @@ def phase_of(tunnel: Tunnel | None, options: Options) -> Phase:
     if tunnel.meta.deleting:
         return Phase.LEAVING
     return Phase.SERVED if options.may_hold_tunnels(tunnel.meta.namespace) else Phase.REFUSED
+
+
+def in_terminating_namespace(snapshot: Snapshot) -> bool:
+    """Whether the Tunnel's namespace is being deleted: the API server takes nothing new there."""
+    namespace = snapshot.namespaces.get(snapshot.key.namespace)
+    return namespace is not None and namespace.terminating
+
+
+def gives_up(snapshot: Snapshot) -> bool:
+    """Whether records that cannot be reached are left behind, so that the Tunnel's namespace can go.
+
+    The namespace's deletion takes the provider's Secret or zone with it, so that waiting longer would be for ever.
+    """
+    tunnel = snapshot.tunnel
+    if tunnel is None or not tunnel.meta.deleting or not in_terminating_namespace(snapshot):
+        return False
+    return snapshot.now * 1000 >= milliseconds(tunnel.meta.deleted) + GIVE_UP_SECONDS * 1000
 
 
 def holds(

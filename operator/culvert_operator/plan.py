@@ -30,7 +30,15 @@ from culvert_operator.credentials import renewal_at
 from culvert_operator.dns.plan import DNSView, State
 from culvert_operator.grants import read_grants
 from culvert_operator.keys import NOWHERE, ObjectKey
-from culvert_operator.lifecycle import Phase, add_finalizer, holds, phase_of, remove_finalizer
+from culvert_operator.lifecycle import (
+    Phase,
+    add_finalizer,
+    gives_up,
+    holds,
+    in_terminating_namespace,
+    phase_of,
+    remove_finalizer,
+)
 from culvert_operator.programmed import Fleet, muster
 from culvert_operator.records import Records, Wanted, listed_by, plan_records
 from culvert_operator.relations import tunnel_of
@@ -66,7 +74,7 @@ def plan(snapshot: Snapshot) -> Plan:
     routing = _route(snapshot, phase, tunnel, parts, configured)
     records = _old_records(snapshot, phase, tunnel, routing)
     upkeep = Upkeep()
-    if phase is Phase.SERVED and tunnel is not None:
+    if phase is Phase.SERVED and tunnel is not None and not in_terminating_namespace(snapshot):
         configured = configure(snapshot, tunnel, routing, records, configured)
         upkeep = keep_up(snapshot, tunnel, configured)
     fleet = muster(snapshot.reports)
@@ -155,6 +163,7 @@ def _records(
         wanted=_wanted(snapshot, routing, verdicts),
         staying=routing.staying,
         bindings=snapshot.bindings,
+        give_up=gives_up(snapshot),
     )
 
 

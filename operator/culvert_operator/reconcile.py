@@ -8,10 +8,12 @@ ones that they rest on were; work that does not settle ends in a retry, never in
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from culvert_operator.cluster.apply import Hand, Outcome
 from culvert_operator.cluster.client import APIError, Client
@@ -24,10 +26,13 @@ from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
 from culvert_operator.worker import Retry
-from culvert_operator.world import Plan, Snapshot
+from culvert_operator.world import Plan, Snapshot, StatusPatch
 from culvert_protocol.keys import generate_key
 
 MAX_ROUNDS = 20
+AT_ONCE = 8
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -87,15 +92,17 @@ class Reconciler:
         for op in planned.finalizers_add:
             if not await self.hand.finalizer(op, outcome, add=True):
                 return outcome
-        for claim in planned.claims:
-            await self.hand.claim(claim, outcome)
+        await _each(planned.claims, lambda claim: self.hand.claim(claim, outcome))
         if planned.claims and outcome.written:
             return outcome
         await self._children(planned, outcome)
-        done = set()
-        for status in planned.statuses:
+        done: set[tuple[str, ObjectKey]] = set()
+
+        async def write(status: StatusPatch) -> None:
             if await self.hand.status(status, outcome):
                 done.add((status.kind, status.key))
+
+        await _each(planned.statuses, write)
         await self._dns(planned, snapshot, outcome)
         pending = {(status.kind, status.key) for status in planned.statuses} - done
         for event in planned.events:
@@ -139,3 +146,16 @@ class Reconciler:
         if wait and not results:
             outcome.errors.append("DNS waits after failures")
         outcome.retry_after = max(outcome.retry_after, wait)
+
+
+async def _each(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
+    """``do`` for each item, a few at once: writes of objects that have nothing to do with one another."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: T) -> None:
+        async with slots:
+            await do(item)
+
+    async with asyncio.TaskGroup() as group:
+        for item in items:
+            group.create_task(one(item))

@@ -117,12 +117,13 @@ def plan_records(
     wanted: Collection[Wanted],
     staying: Collection[str],
     bindings: Iterable[Binding],
+    give_up: bool = False,
 ) -> Records:
     """Plan the records of one Tunnel over the bindings' stored lists.
 
     ``staying`` are hostnames that are about to change hands inside the Tunnel: their records are not touched.
     Without a provider (``view`` None: no ``dns``, or no Tunnel) nothing is planned, and records of objects that go
-    are left behind. A failed read keeps every list as it is.
+    are left behind. A failed read keeps every list as it is, unless ``give_up``: then records of what goes are left.
     """
     listed = {b.meta.key: listed_by(b, key) for b in bindings}
     by_key = {b.meta.key: b for b in bindings}
@@ -130,11 +131,8 @@ def plan_records(
     if tunnel is None or tunnel.dns is None or view is None:
         return _without_provider(tunnel, listed, by_key, key)
     deleting = {k for k, b in by_key.items() if b.meta.deleting or tunnel.meta.deleting}
-    dropped = {
-        k: listed[k]
-        for k in deleting
-        if listed[k] and (by_key[k].meta.abandons_records or tunnel.meta.abandons_records or tunnel.retains_records)
-    }
+    leaves_all = tunnel.retains_records or tunnel.meta.abandons_records or (give_up and view.error is not None)
+    dropped = {k: listed[k] for k in deleting if listed[k] and (leaves_all or by_key[k].meta.abandons_records)}
     for k in dropped:
         listed[k] = ()
     if view.error is not None:
@@ -173,7 +171,8 @@ def plan_records(
         view=view,
         owner=owner,
         policy=tunnel.dns.policy,
-        allow_mass_deletion=tunnel.meta.annotations.get(ALLOW_MASS_DELETION) == "true",
+        # Who deletes a Tunnel has said that all of its records are to go.
+        allow_mass_deletion=tunnel.meta.deleting or tunnel.meta.annotations.get(ALLOW_MASS_DELETION) == "true",
     )
     kept = {(e.name, e.type, e.resource) for e in desired}
     leaving = {

@@ -13,6 +13,7 @@ skip, with one line that says what to do. `REQUIRE_CLUSTER=1` makes that a failu
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import subprocess
@@ -96,6 +97,7 @@ def run_cluster(*arguments: str, quiet: bool = True) -> subprocess.CompletedProc
     )
 
 
+@functools.cache
 def program(name: str) -> str:
     """The path of a built program ("helm", "kubeconform"); skips, or fails, when it is not built."""
     done = run_cluster("path", name)

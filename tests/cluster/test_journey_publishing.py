@@ -34,7 +34,7 @@ async def talk(url: str, host: str, messages: list[str | bytes]) -> list[Any]:
             else:
                 await socket.send_bytes(message)
             answers.append((await socket.receive()).data)
-        await socket.close(code=4001)
+        await socket.close(code=1000)
         return [*answers, socket.close_code]
 
 
@@ -69,7 +69,7 @@ def test_a_websocket_is_a_pipe_through_the_relay(installation: Installation) -> 
     big = bytes(range(256)) * 2048
     url = f"http://127.0.0.1:{installation.http_port}/echo"
     answers = asyncio.run(talk(url, installation.first, ["hello", "grüße", big, b""]))
-    assert answers == ["hello", "grüße", big, b"", 4001]
+    assert answers == ["hello", "grüße", big, b"", 1000]
 
 
 def test_a_host_that_nobody_published_is_not_found(installation: Installation) -> None:
@@ -102,7 +102,7 @@ def test_kubectl_get_shows_what_people_ask_for(installation: Installation) -> No
         "AGE": "", "REASON": "Ready",
     }  # fmt: skip
     listed = installation.kubectl("get", "culvert", "--namespace=shop", "--output=name").stdout
-    assert listed.split() == ["tunnelbinding.culvert.dev/first"]
+    assert "tunnelbinding.culvert.dev/first" in listed.split()
     assert installation.claims() == {installation.first: "shop"}
 
 

@@ -121,7 +121,7 @@ def secrets_of(installation: Installation) -> dict[str, bytes]:
         "the credential's signature": signature.encode(),
         "the issuer's private key": issuer[-32:],
         "the relay's private key": key(data("culvert-relay-tls")["tls.key"]),
-        "the relay CA's private key": key(data("culvert-relay-ca")["tls.key"]),
+        "the relay CA's private key": key(data("culvert-relay-ca")["ca.key"]),
         "the visitors' private key": key(data("visitors-tls")["tls.key"]),
     }
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from culvert_operator.cluster.stores import Held
-from culvert_operator.connectors import Connectors, target_of, tunnel_of_pod
+from culvert_operator.connectors import MAX_BYTES, Connectors, target_of, tunnel_of_pod
 from culvert_operator.keys import ObjectKey
 
 TUNNEL = ObjectKey("ns", "main")
@@ -176,16 +176,11 @@ async def _error(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-async def _endless(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        while True:
-            await response.write(b" " * 65536)
-    return response
+async def _too_long(request: web.Request) -> web.Response:
+    return web.Response(body=b" " * MAX_BYTES + b'{"ready": true}', content_type="application/json")
 
 
-@pytest.mark.parametrize("broken", [_not_json, _not_a_report, _redirect, _error, _endless])
+@pytest.mark.parametrize("broken", [_not_json, _not_a_report, _redirect, _error, _too_long])
 def test_whatever_else_a_connector_answers_is_no_report_and_it_is_asked_again(broken: Any) -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         status.broken = broken

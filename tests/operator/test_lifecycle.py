@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from culvert_ingress.document import Document, RelayTarget
 from culvert_ingress.rules import Rule, StatusService
 from culvert_operator.api.binding import Published, parse_binding

@@ -103,7 +103,11 @@ class Process:
 
     def records(self) -> list[dict[str, Any]]:
         """Its log so far; a line that is not JSON is a failure of its own."""
-        return [json.loads(line) for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
+        text = self.log()
+        try:
+            return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        except ValueError:
+            raise AssertionError(f"{self.name} writes what is no JSON:\n{text[-6000:]}") from None
 
     def signal(self, number: int, *, exits: int = 0) -> None:
         """Sends a signal; `exits` is the exit code that it will have (negative: killed by a signal)."""

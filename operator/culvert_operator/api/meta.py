@@ -25,7 +25,7 @@ ABANDON_RECORDS = "culvert.dev/abandon-dns-records"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """``metadata`` of one object. ``created`` is the RFC 3339 text of the API server (sorts as time)."""
+    """``metadata`` of one object. ``created`` and ``deleted`` are RFC 3339 texts of the API server (sort as time)."""
 
     namespace: str
     name: str
@@ -33,7 +33,7 @@ class Meta:
     resource_version: str
     generation: int
     created: str
-    deleting: bool
+    deleted: str
     finalizers: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +41,10 @@ class Meta:
     @property
     def key(self) -> ObjectKey:
         return ObjectKey(self.namespace, self.name)
+
+    @property
+    def deleting(self) -> bool:
+        return bool(self.deleted)
 
     @property
     def has_finalizer(self) -> bool:
@@ -86,7 +90,7 @@ def parse_meta(raw: Raw) -> Meta:
         resource_version=text(meta.get("resourceVersion")),
         generation=integer(meta.get("generation")),
         created=text(meta.get("creationTimestamp")),
-        deleting=bool(meta.get("deletionTimestamp")),
+        deleted=text(meta.get("deletionTimestamp")),
         finalizers=tuple(f for f in sequence(meta.get("finalizers")) if isinstance(f, str)),
         labels=texts(meta.get("labels")),
         annotations=texts(meta.get("annotations")),

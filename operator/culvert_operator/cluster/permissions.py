@@ -37,13 +37,6 @@ RBAC = "rbac.authorization.k8s.io"
 RULES: tuple[Rule, ...] = (
     Rule("cluster", CULVERT, ("tunnels", "tunnelbindings"), (*READ, "patch"), "the finalizer culvert.dev/cleanup"),
     Rule("cluster", CULVERT, ("tunnels/status", "tunnelbindings/status"), ("patch",), "conditions"),
-    Rule(
-        "cluster",
-        CULVERT,
-        ("tunnels/finalizers",),
-        ("update",),
-        "owner references that block deletion, where OwnerReferencesPermissionEnforcement is on",
-    ),
     Rule("cluster", CULVERT, ("hostnameclaims",), (*READ, "create", "update", "delete"), "who holds which hostname"),
     Rule("cluster", "", ("namespaces",), ("list", "watch"), "labels that grants select, and namespaces that go"),
     Rule("cluster", "", ("services",), ("list", "watch"), "ports that rules name"),

@@ -130,6 +130,10 @@ class World:
             if held is not None:
                 for key in relations.tunnels_of_claim(held.value):
                     self._changed(key)
+        if before is not None and (after is None or after.value.tunnel != before.value.tunnel):
+            # A wildcard that goes frees names for Tunnels that no claim mentions.
+            for key in self.all_keys():
+                self._changed(key)
 
     def _on_namespace(self, before: Held[Namespace] | None, after: Held[Namespace] | None) -> None:
         if before is not None and after is not None and before.value == after.value:
