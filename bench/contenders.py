@@ -86,14 +86,16 @@ def start_nginx(started: Started, origin: int) -> Contender:
         "nginx-near",
         f"upstream o {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}\n"
         f"server {{ listen 127.0.0.1:{hop} ssl backlog=4096; server_name {HOST};\n"
-        f"ssl_certificate {started.folder}/certs/localhost.crt; ssl_certificate_key {started.folder}/certs/localhost.key;\n"
+        f"ssl_certificate {started.folder}/certs/localhost.crt;\n"
+        f"ssl_certificate_key {started.folder}/certs/localhost.key;\n"
         f"location / {{ proxy_pass http://o; {reuse} }} }}",
     )
     edge = _nginx(
         started,
         "nginx-edge",
         f"upstream t {{ server 127.0.0.1:{hop}; keepalive 64; keepalive_requests 1000000000; }}\n"
-        f"server {{ listen 127.0.0.1:{front} backlog=4096; server_name {HOST}; location / {{ proxy_pass https://t; {reuse}\n"
+        f"server {{ listen 127.0.0.1:{front} backlog=4096; server_name {HOST};\n"
+        f"location / {{ proxy_pass https://t; {reuse}\n"
         f"proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }} }}",
     )
     wait_until_ok(f"http://127.0.0.1:{front}/", HOST)

@@ -1,4 +1,4 @@
-"""Hypothesis for every folder: no deadline, because a loaded machine is not a failure, and the same examples each run."""
+"""Hypothesis for every folder: the same examples each run, and no deadline: a loaded machine is not a failure."""
 
 from hypothesis import settings
 
