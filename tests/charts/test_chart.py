@@ -32,7 +32,7 @@ def helm() -> str:
     done = subprocess.run([cluster, *verb], capture_output=True, text=True, check=False)
     if done.returncode:
         assert os.environ.get("REQUIRE_CLUSTER") != "1", done.stderr
-        pytest.skip("helm is missing: run `hack/cluster/cluster build helm`")  # reason stands on this line
+        pytest.skip("helm is missing: run `hack/cluster/cluster build helm`")
     return subprocess.run([cluster, "path", "helm"], capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -4,9 +4,8 @@
 `node`           the machine's whole node, shared by all test processes; one that ran before is left running
 `installation`   culvert on that node: chart, sample application, name server, a Tunnel (see installation.py)
 
-The first two are `Cluster`s. Tests that use the node run one after the other in one process, those of a control plane
-a module per process, so that few are started. What they need is not built behind a person's back: without it tests
-skip, with one line that says what to do. `REQUIRE_CLUSTER=1` makes that a failure instead, and builds and installs;
+The first two are `Cluster`s. What they need is not built behind a person's back: without it tests skip, with one line
+that says what to do. `REQUIRE_CLUSTER=1` makes that a failure instead, and builds and installs;
 `CULVERT_BUILD_CLUSTER=1` only builds and installs.
 """
 
@@ -24,7 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from .installation import ARCHIVE, Installation, build_image, in_the_way, is_left_over
+from .installation import ARCHIVE, Installation, build_image, in_the_way, installation_on, is_left_over
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLUSTER = REPOSITORY / "hack" / "cluster" / "cluster"
@@ -119,11 +118,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not needed:
             continue
         item.add_marker(pytest.mark.cluster)
-        if "node" in needed or "installation" in needed:
-            item.add_marker(pytest.mark.xdist_group("node"))
+        if "installation" in needed:
             item.add_marker(pytest.mark.timeout(900))  # the first one installs, in front of its own work
-        elif "control_plane" in needed:
-            item.add_marker(pytest.mark.xdist_group(f"control plane: {item.path.name}"))
 
 
 # Fixture → what `hack/cluster/cluster build` must have built for it.
@@ -222,7 +218,7 @@ def _installation(node: Cluster, helm: str, tmp_path_factory: pytest.TempPathFac
         unavailable("culvert's image was never built on this machine: run `make image` once")
     if failure := build_image():
         pytest.fail(f"culvert's image cannot be built:\n{failure}")
-    made = Installation(node, helm, tmp_path_factory.mktemp("installation"))
+    made = installation_on(node, helm, tmp_path_factory.mktemp("installation"))
     with node.state.with_name(f"{node.state.name}.installation").open("w") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
         if reason := in_the_way(node):
@@ -255,13 +251,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if found is not None:
             report.sections.append(("what the installation says", found.what_matters()))
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests measured."""
-    reports = [r for r in terminalreporter.stats.get("passed", ()) if r.when == "call" and r.user_properties]
-    if reports:
-        terminalreporter.section("measured")
-    for report in reports:
-        for name, value in report.user_properties:
-            terminalreporter.write_line(f"{name}: {value}")

@@ -1,8 +1,8 @@
 """culvert installed on the machine's real node, as a person would: what the journey tests share.
 
 Responsible for: helm install and everything that must stand around it (namespaces under Pod Security "restricted", a
-sample application, a CoreDNS that serves the zone), the visitor's and the resolver's side, and taking all of it away.
-Must not know: what any test expects. Invariant: `remove` leaves the node as `install` found it.
+sample application, a CoreDNS that serves the zone), what the cluster says of it, and taking all of it away. Must not
+know: what any test expects. Invariant: `remove` leaves the node as `ensure` found it.
 
 The sample application and the name server are the demo's manifests, under other names and ports, so that what people
 see in the demo is what is tested.
@@ -13,27 +13,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import http.client
 import json
-import ssl
 import string
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+
+from .visitors import Visitors, Watching, self_signed, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "hack" / "demo"
@@ -50,57 +41,10 @@ OURS = f"system:serviceaccount:{SYSTEM}:"
 OPERATOR = f"{OURS}culvert-operator"
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 MADE_BY = "culvert-tests"
-RELAY_CONNECTORS = "app.kubernetes.io/component=connector"
-PATIENCE = 120.0
-"""Seconds that a state may take on a machine that does much else. What must be quick says so in its test."""
-
-
-def until(what: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.1) -> Any:
-    """Ask again and again until the answer is true, and return it; the last answer is the failure's text."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = what()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"still {answer!r} after {seconds:g} s"
-        time.sleep(every)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a visitor got; `status` 0: no answer, and `body` says why."""
-
-    status: int
-    fields: http.client.HTTPMessage
-    body: str
-
-
-class Watching:
-    """Does something over and over in the background and keeps what came of it, until the block ends."""
-
-    def __init__(self, look: Callable[[], Any], *, every: float = 0.02) -> None:
-        self.seen: list[Any] = []
-        self._look, self._every = look, every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.seen.append(self._look())
-            self._stop.wait(self._every)
-
-    def __enter__(self) -> Watching:
-        self._thread.start()
-        until(lambda: self.seen)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=60)
 
 
 @dataclass
-class Installation:
+class Installation(Visitors):
     """culvert on a node. `cluster` is the `Cluster` of conftest.py."""
 
     cluster: Any
@@ -114,7 +58,6 @@ class Installation:
     system = SYSTEM
     zone = ZONE
     operator = OPERATOR
-    http_port = HTTP_PORT
     until = staticmethod(until)
     watching = Watching
     first = f"first.{ZONE}"
@@ -150,11 +93,6 @@ class Installation:
                 "stringData": {"tls.crt": certificate, "tls.key": key},
             }
         )
-
-    @property
-    def authority(self) -> Path:
-        """The certificate that visitors trust."""
-        return self.folder / "visitors.crt"
 
     def _release(self) -> None:
         service = {"type": "NodePort", "httpNodePort": HTTP_PORT, "httpsNodePort": HTTPS_PORT}
@@ -387,58 +325,6 @@ class Installation:
         parts += [f"{name}\n{text[-6000:]}" for name, text in self.logs().items()]
         return "\n".join(parts)
 
-    # --- the visitor's side
-
-    def visit(
-        self, host: str, path: str = "/", *, secure: bool = False, method: str = "GET", body: bytes | None = None
-    ) -> Answer:
-        """One request through the relay, over a connection of its own; never repeated."""
-        connection: http.client.HTTPConnection
-        if secure:
-            connection = _NamedHTTPS(host, ssl.create_default_context(cafile=str(self.authority)))
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=20)
-        try:
-            connection.request(method, path, body=body, headers={"Host": host})
-            response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read().decode(errors="replace"))
-        except (OSError, http.client.HTTPException) as error:
-            return Answer(0, http.client.HTTPMessage(), f"{type(error).__name__}: {error}")
-        finally:
-            connection.close()
-
-    def served(self, host: str, *, seconds: float = PATIENCE) -> float:
-        """Seconds until a visitor of `host` gets 200."""
-        started = time.monotonic()
-        until(lambda: self.visit(host).status == 200 or None, seconds=seconds, every=0.01)
-        return time.monotonic() - started
-
-    def resolve(self, name: str, *, kind: str = "CNAME", over: str = "udp") -> tuple[str, list[str]]:
-        """(response code, records) that the zone's name server gives; the code is "" when it does not answer."""
-        ask = dns.query.udp if over == "udp" else dns.query.tcp
-        try:
-            answer = ask(dns.message.make_query(name, kind), "127.0.0.1", port=DNS_PORT, timeout=5)
-        except (OSError, EOFError, dns.exception.DNSException):
-            return "", []
-        found = [str(record) for rrset in answer.answer if rrset.name.to_text(True) == name for record in rrset]
-        return dns.rcode.to_text(answer.rcode()), found
-
-    def published(self, name: str) -> bool:
-        """Whether the resolver points a name at the relay."""
-        return self.resolve(name) == ("NOERROR", [f"relay.{ZONE}."])
-
-
-class _NamedHTTPS(http.client.HTTPSConnection):
-    """HTTPS to the node, asking for `host` by SNI and judging the certificate for it."""
-
-    def __init__(self, host: str, context: ssl.SSLContext) -> None:
-        super().__init__("127.0.0.1", HTTPS_PORT, timeout=20, context=context)
-        self._named, self._trust = host, context
-
-    def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._named)
-
 
 def _manifest(name: str, team: str) -> list[Any]:
     """A manifest of the demo with this suite's names and ports."""
@@ -448,23 +334,18 @@ def _manifest(name: str, team: str) -> list[Any]:
     return list(yaml.safe_load_all(text.replace("namespace: shop", f"namespace: {team}")))
 
 
-def self_signed(name: str) -> tuple[str, str]:
-    """(certificate, key) as PEM for a name, its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=7))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+def installation_on(cluster: Any, helm: str, folder: Path) -> Installation:
+    """culvert on a node, not installed yet; `folder` is for files of its own."""
+    return Installation(
+        authority=folder / "visitors.crt",
+        http_port=HTTP_PORT,
+        https_port=HTTPS_PORT,
+        dns_port=DNS_PORT,
+        relay_name=f"relay.{ZONE}",
+        cluster=cluster,
+        helm=helm,
+        folder=folder,
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
 def build_image() -> str:

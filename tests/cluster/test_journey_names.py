@@ -72,7 +72,7 @@ def test_a_renamed_hostname_goes_live_and_leaves_nothing_of_the_old_one(installa
         assert [record["name"] for record in records] == [new]
         assert {rule["hostname"] for rule in installation.document()["rules"]} == {installation.first, new}
         # The other binding saw nothing of it.
-        assert {(answer.status, answer.body if answer.status != 200 else "") for answer in others.seen} == {(200, "")}
+        assert [answer for answer in others.seen if answer.status != 200] == []
         assert installation.get("tunnelbinding", "first", "shop") == neighbour
         assert installation.lives("connector") == connectors
 
@@ -126,9 +126,9 @@ def test_the_second_namespace_takes_a_hostname_over_without_a_gap_in_dns(
         assert "shop" not in json.dumps([event for event in events if event["involvedObject"]["name"] == "also-mine"])
         assert loser["status"]["rules"][0]["accepted"] is False
         assert installation.claims()[host] == "shop"
-        assert {installation.visit(host).status for _ in range(10)} == {200}
-        answers = {json.loads(installation.visit(host).body)["pod"] for _ in range(10)}
-        assert answers == installation.application("shop")
+        answers = [installation.visit(host) for _ in range(20)]
+        assert [answer for answer in answers if answer.status != 200] == []
+        assert {json.loads(answer.body)["pod"] for answer in answers} == installation.application("shop")
 
         with (
             every_version(installation, "configmap", "demo-zone") as zones,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -81,7 +82,14 @@ def resolver(node: Cluster, namespace: str) -> str:
 
 def ask(name: str, address: str, port: int) -> list[str]:
     """The A records of `name`, asked of `address` over TCP."""
-    answer = dns.query.tcp(dns.message.make_query(name, "A"), address, port=port, timeout=10)
+    question, deadline = dns.message.make_query(name, "A"), time.monotonic() + 30
+    while True:
+        try:
+            answer = dns.query.tcp(question, address, port=port, timeout=10)
+            break
+        except ConnectionRefusedError:  # kube-proxy has not heard of the Service's Pod yet
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     assert answer.rcode() == dns.rcode.NOERROR
     return [record.address for rrset in answer.answer if rrset.rdtype == dns.rdatatype.A for record in rrset]
 

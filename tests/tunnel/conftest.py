@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -26,7 +27,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -41,9 +42,12 @@ from culvert_cli.issuing import Fresh, create
 from culvert_protocol.keys import generate_issuer_key, generate_key
 
 CULVERT = Path(sys.executable).with_name("culvert")
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Nothing stays when pytest itself is killed, as its time-out does; setpriv becomes the process that it starts."""
 READY = 60.0
 """Seconds within which something has to happen that takes moments on a quiet machine."""
-PORTS = range(12_000, 32_000)
+PORTS = range(12_000, 30_000)
+"""Below the ephemeral ports, and below those at which a cluster on this machine may answer (NodePorts)."""
 _ports = itertools.count(random.Random().randrange(len(PORTS)))
 _live: list["Tunnel"] = []
 
@@ -82,7 +86,7 @@ class Process:
         environment = {**os.environ, "CULVERT_LOG_FORMAT": "json", "CULVERT_LOG_LEVEL": "info", "HOME": str(folder)}
         with self.path.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(CULVERT), *arguments],
+                [*DIES_WITH_US, str(CULVERT), *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -439,7 +443,14 @@ class Tunnel:
         try:
             yield Visitor(reader, writer)
         finally:
-            writer.transport.abort()
+            await self.hang_up(writer.transport)
+
+    async def hang_up(self, transport: asyncio.BaseTransport) -> None:
+        """Ends a connection, also one with TLS, and returns when its socket is closed: a test's loop ends with it."""
+        sock = transport.get_extra_info("socket")
+        cast(asyncio.Transport, transport).abort()
+        # TLS forgets its socket when the peer was first.
+        await until(lambda: sock is None or sock.fileno() == -1, "the socket is closed")
 
     async def get(self, path: str = "/", *, host: str | None = None) -> "Response":
         """One GET on a connection of its own."""

@@ -139,6 +139,27 @@ def test_a16_an_origin_that_dies_within_a_response_is_seen_by_the_visitor(
     asyncio.run(scenario())
 
 
+def test_a16_an_http_1_0_visitor_for_whom_a_fin_is_the_end_sees_a_reset(shared: Any) -> None:
+    async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(BEGINNINGS["chunked"])
+        await writer.drain()
+        await asyncio.wait_for(seen.wait(), 60)
+        writer.close()
+
+    seen = asyncio.Event()
+
+    async def scenario() -> None:
+        async with shared.raw_origin(answer), shared.visitor() as visitor:
+            visitor.send(b"GET / HTTP/1.0\r\nHost: raw.example.com\r\n\r\n")
+            assert (await visitor.head()).field("connection") == "close"
+            assert await visitor.exactly(5) == b"hello"
+            seen.set()
+            with pytest.raises(ConnectionResetError):
+                await visitor.rest()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_a17_an_origin_that_dies_before_its_response_is_a_502_and_is_not_asked_again(
     shared: Any, method: bytes

@@ -44,7 +44,7 @@ async def post_revocation(tunnel: Any, context: ssl.SSLContext, token: str, *, p
         data = await asyncio.wait_for(reader.read(-1), 60)
         return parse_revocation_answer(data, eof=True)
     finally:
-        writer.transport.abort()
+        await tunnel.hang_up(writer.transport)
 
 
 def test_a_renewed_credential_is_taken_over_without_losing_a_session(tunnel: Any, wait_for: Any) -> None:
@@ -206,7 +206,8 @@ def test_of_two_tunnels_the_older_claim_holds_a_name_until_it_leaves(tunnel: Any
 class Copy:
     """A session that somebody opens with a tunnel's credentials, beside or instead of its connector's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self.transport = transport
         self.link = SessionLink(relay=False, listener=self, loop=loop)
         self.greeted = False
         self.closed = False
@@ -248,10 +249,10 @@ async def open_copy(
     transport.write(build_request("localhost", file.credential, connector, slot, generation))
     answer = await asyncio.wait_for(answered, 60)
     if isinstance(answer, Refused):
-        transport.abort()
+        await tunnel.hang_up(transport)
         return answer
     assert isinstance(answer, Accepted)
-    copy = Copy(loop)
+    copy = Copy(loop, transport)
     proof = prove(file.private_key, nonce=answer.nonce, server_name="localhost")
     copy.link.session.hello(Hello(software="a copy", proof=proof))
     copy.link.attach(transport, bytes(received[answer.size :]))
@@ -283,8 +284,8 @@ def test_a26_of_one_slot_twice_the_higher_generation_wins_and_its_siblings_live(
         assert not second.closed
         sessions = await tunnel.relay.sessions()
         assert sorted((one["slot"], one["generation"]) for one in sessions) == [(0, 6), (1, 1)]
-        for copy in (sibling, second):
-            copy.link.close("done")
+        for copy in (sibling, first, second):
+            await tunnel.hang_up(copy.transport)
 
         async def gone() -> bool:
             return not await tunnel.relay.sessions()
@@ -315,7 +316,7 @@ def test_a26_a_connector_whose_slot_is_taken_by_a_copy_of_its_state_serves_on(
                 async with browser.get("/") as response:
                     assert response.status == 200
             assert 1 in {one["slot"] for one in (await connector.status())["sessions"] if one["state"] == "connected"}
-            copy.link.close("the copy is switched off")
+            await tunnel.hang_up(copy.transport)
 
     asyncio.run(scenario())
 
@@ -329,7 +330,7 @@ def test_a_stranger_without_a_credential_hears_one_uniform_refusal(shared: Any, 
             writer.write(build_request("localhost", credential, str(uuid.uuid4()), 0, 1))
             data = await asyncio.wait_for(reader.read(-1), 60)
         finally:
-            writer.transport.abort()
+            await shared.hang_up(writer.transport)
         return int(data[9:12]), data.partition(b"\r\n\r\n")[2]
 
     async def scenario() -> None:

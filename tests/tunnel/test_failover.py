@@ -131,6 +131,10 @@ def test_a1_kill_of_one_connector_aborts_its_downloads_alone_and_new_requests_su
             async with browser.get("/held") as response:
                 return response.status, await response.text()
 
+        async def quick(browser: Any) -> None:
+            async with browser.get("/quick") as response:
+                assert (response.status, await response.text()) == (200, "quick")
+
         async def post(browser: Any, path: str) -> int:
             try:
                 async with browser.post(path, data=b"once") as response:
@@ -153,11 +157,17 @@ def test_a1_kill_of_one_connector_aborts_its_downloads_alone_and_new_requests_su
             assert 0 < doomed < 24
             victim.signal(signal.SIGKILL, exits=-signal.SIGKILL)
             killed = time.monotonic()
+            # At once, noticed or not: a GET that meets a dead session is sent over another one.
+            await asyncio.gather(*(quick(browser) for _ in range(20)))
             await wait_for(lambda: len(aborted_at) == doomed, "the victim's downloads are aborted")
             assert max(aborted_at) - killed < 10  # at once; a time-out that noticed it would be 30 s
+
+            async def noticed() -> bool:
+                return len(await tunnel.relay.sessions()) == 2
+
+            await wait_for(noticed, "the victim's sessions are gone")
             for number in range(20):
-                async with browser.get("/quick") as response:
-                    assert (response.status, await response.text()) == (200, "quick")
+                await quick(browser)
                 assert await post(browser, f"/new/{number}") == 200
             go.set()
             await asyncio.gather(*downloads)
