@@ -13,6 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "hack" / "cluster"))
+
+from onenode import debian  # noqa: E402  (the line above makes it importable)
+from onenode.progress import Progress  # noqa: E402
+from onenode.refusal import Refusal  # noqa: E402
+
 CLUSTER = REPOSITORY / "hack" / "cluster" / "cluster"
 IMAGE = "localhost/culvert:dev"
 HTTP_PORT, HTTPS_PORT, DNS_PORT = 30080, 30443, 30053
@@ -108,6 +114,18 @@ def find_place() -> Place:
     stream(str(CLUSTER), "up")
     kubeconfig = run(str(CLUSTER), "kubeconfig").strip()
     return Place("hack/cluster", kubeconfig, "localhost/coredns:1", started=not running)
+
+
+def find_visitors_tools() -> None:
+    """curl and dig, which a person repeats the demo's commands with: installed like the cluster's own programs."""
+    tools = (
+        debian.Tool("curl", "curl", "a visitor's requests"),
+        debian.Tool("dig", "bind9-dnsutils", "asks the zone"),
+    )
+    try:
+        debian.require(tools, Progress())
+    except Refusal as refusal:
+        raise DemoError(str(refusal)) from None
 
 
 def find_helm() -> str:
