@@ -2,8 +2,9 @@
 
 Responsible for: one poll per Pod, bounded in time and size, and the last report of each. Must not know: what a report
 means for a condition.
-Invariants: a Pod that cannot be asked is ``None``, never an old report older than ``LOST`` seconds; polls of Pods
-that went away end; a change of a report marks its Tunnel, nothing else does.
+Invariants: a Pod that its kubelet calls ready and that cannot be asked is ``None``, never an old report older than
+``LOST`` seconds; one that is only starting is nothing yet; polls of Pods that went away end; a change of a report or of
+a Pod's readiness marks its Tunnel, nothing else does.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class Target:
     pod: str
     uid: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    uid: str
+    ready: bool
 
 
 @dataclass(slots=True)
@@ -92,7 +99,7 @@ class Connectors:
     def __init__(self, changed: Callable[[ObjectKey], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = changed
         self._clock = clock
-        self._pods: dict[ObjectKey, dict[str, str]] = {}  # Tunnel → Pod name → uid
+        self._pods: dict[ObjectKey, dict[str, _Pod]] = {}  # Tunnel → by the Pod's name
         self._polls: dict[str, _Poll] = {}  # by the Pod's uid
         self._session: aiohttp.ClientSession | None = None
 
@@ -105,8 +112,9 @@ class Connectors:
         if after is None or new is None:
             return
         name, uid = after.raw["metadata"]["name"], _uid(after.raw)
-        if self._pods.setdefault(new, {}).get(name) != uid:
-            self._pods[new][name] = uid
+        pod = _Pod(uid, _is_ready(after.raw))
+        if self._pods.setdefault(new, {}).get(name) != pod:
+            self._pods[new][name] = pod
             self._changed(new)
         target = target_of(after.raw)
         poll = self._polls.get(uid)
@@ -118,9 +126,9 @@ class Connectors:
             self._polls[uid] = _Poll(target, task)
 
     def _forget(self, tunnel: ObjectKey, pod: Object) -> None:
-        pods = self._pods.get(tunnel, {})
-        if pods.get(pod["metadata"]["name"]) == _uid(pod):
-            del pods[pod["metadata"]["name"]]
+        pods, name = self._pods.get(tunnel, {}), pod["metadata"]["name"]
+        if name in pods and pods[name].uid == _uid(pod):
+            del pods[name]
             if not pods:
                 del self._pods[tunnel]
         poll = self._polls.pop(_uid(pod), None)
@@ -129,16 +137,22 @@ class Connectors:
         self._changed(tunnel)
 
     async def reports(self, tunnel: ObjectKey) -> Mapping[str, ConnectorReport | None]:
-        """The last report of each Pod, None where there is none. Waits until each Pod that has an address was asked
-        once, so that a restart of the operator does not see its connectors as lost."""
-        for uid in list(self._pods.get(tunnel, {}).values()):
-            poll = self._polls.get(uid)
+        """The last report of each Pod that reported, None for one that is ready and does not answer. Waits until each
+        Pod that has an address was asked once, so that a restart of the operator does not see its connectors as lost.
+        """
+        for pod in list(self._pods.get(tunnel, {}).values()):
+            poll = self._polls.get(pod.uid)
             if poll is not None and not poll.answered.is_set():
                 await asyncio.wait([poll.task, first := asyncio.ensure_future(poll.answered.wait())],
                                    return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
                 first.cancel()
-        found = sorted(self._pods.get(tunnel, {}).items())
-        return {name: self._polls[uid].report if uid in self._polls else None for name, uid in found}
+        found: dict[str, ConnectorReport | None] = {}
+        for name, pod in sorted(self._pods.get(tunnel, {}).items()):
+            poll = self._polls.get(pod.uid)
+            report = poll.report if poll is not None else None
+            if report is not None or pod.ready:
+                found[name] = report
+        return found
 
     async def close(self) -> None:
         """End all polls."""
@@ -220,3 +234,8 @@ class Connectors:
 
 def _uid(pod: Object) -> str:
     return str(pod["metadata"].get("uid", ""))
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = map(mapping, sequence(mapping(pod.get("status")).get("conditions")))
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)

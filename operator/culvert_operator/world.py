@@ -71,7 +71,8 @@ class Snapshot:
     ``children``   the raw objects of the Tunnel's namespace at the names of
                    :func:`culvert_operator.relations.children`; absent: does not exist. Leave out the Secret's ``data``.
     ``credential`` :func:`culvert_operator.credentials.inspect` of that Secret; None when it does not exist.
-    ``reports``    by Pod name, for every Pod of the Deployment that is not being deleted; None: not reachable.
+    ``reports``    by Pod name, for every Pod of the Deployment that is not being deleted and that reported or that its
+                   kubelet calls ready; None: not reachable.
     ``dns``        what the provider holds now; None when the Tunnel has no ``dns`` (or does not exist). A read that
                    failed is a view with ``error``.
     ``issuer``     the issuer's present public key (its ``issuer_id`` is the issuer's first key's thumbprint).

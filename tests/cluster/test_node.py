@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
@@ -85,9 +86,10 @@ def ask(name: str, address: str, port: int) -> list[str]:
     question, deadline = dns.message.make_query(name, "A"), time.monotonic() + 30
     while True:
         try:
-            answer = dns.query.tcp(question, address, port=port, timeout=10)
+            answer = dns.query.tcp(question, address, port=port, timeout=5)
             break
-        except ConnectionRefusedError:  # kube-proxy has not heard of the Service's Pod yet
+        except (ConnectionRefusedError, dns.exception.Timeout):
+            # kube-proxy has not heard of the Service's Pod yet, or not even of the Service.
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert answer.rcode() == dns.rcode.NOERROR

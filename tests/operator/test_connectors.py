@@ -18,7 +18,9 @@ from culvert_operator.keys import ObjectKey
 TUNNEL = ObjectKey("ns", "main")
 
 
-def pod(name: str = "p1", *, port: int = 20241, ip: str = "127.0.0.1", uid: str = "", **changes: Any) -> dict[str, Any]:
+def pod(
+    name: str = "p1", *, port: int = 20241, ip: str = "127.0.0.1", uid: str = "", ready: bool = True, **changes: Any
+) -> dict[str, Any]:
     metadata = {
         "namespace": "ns",
         "name": name,
@@ -27,7 +29,8 @@ def pod(name: str = "p1", *, port: int = 20241, ip: str = "127.0.0.1", uid: str 
         "labels": {"culvert.dev/tunnel": "main"},
     }
     spec = {"containers": [{"ports": [{"name": "metrics", "containerPort": port}]}]}
-    status = {"phase": "Running", "podIP": ip}
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    status = {"phase": "Running", "podIP": ip, "conditions": conditions}
     made: dict[str, Any] = {"metadata": metadata, "spec": spec, "status": status}
     for path, value in changes.items():
         where, _, key = path.partition("_")
@@ -151,11 +154,33 @@ def test_a_pod_that_refuses_connections_is_none_without_holding_up_the_others() 
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         connectors.on_pod(None, held(pod("dead", port=1)))
         connectors.on_pod(None, held(pod("alive", port=status.port)))
-        connectors.on_pod(None, held(pod("pending", ip="")))
+        connectors.on_pod(None, held(pod("pending", ip="", ready=False)))
         reports = await connectors.reports(TUNNEL)
         assert reports["dead"] is None
-        assert reports["pending"] is None
         assert reports["alive"] is not None
+
+    run(scenario)
+
+
+def test_a_pod_that_is_only_starting_is_not_missed_until_its_kubelet_calls_it_ready() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        pending, starting = pod(ip="", ready=False), pod(port=1, ready=False)
+        connectors.on_pod(None, held(pending))
+        assert await connectors.reports(TUNNEL) == {}
+        connectors.on_pod(held(pending), held(starting))
+        assert await connectors.reports(TUNNEL) == {}
+        before = len(marks.seen)
+        connectors.on_pod(held(starting), held(pod(port=1)))
+        assert marks.seen[before:] == [TUNNEL]
+        assert await connectors.reports(TUNNEL) == {"p1": None}
+
+    run(scenario)
+
+
+def test_a_pod_that_is_not_ready_is_heard_all_the_same() -> None:
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod(port=status.port, ready=False)))
+        assert (await connectors.reports(TUNNEL))["p1"] is not None
 
     run(scenario)
 

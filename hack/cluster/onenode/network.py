@@ -25,8 +25,12 @@ _OWN_CHAIN: Final = "CULVERT-NODE"
 _CHAINS: Final = re.compile(r"^(KUBE-|CNI-|CULVERT-NODE)")
 _NETWORKS: Final = (f"{node.ADDRESS}/32", node.POD_NETWORK, SERVICE_NETWORK)
 
-# What kubelet, kube-proxy and the bridge plugin set; put back on the way down.
+# A host's first packet to a NodePort that has no Pod is tracked, untranslated, before kube-proxy rejects it: the next
+# connection from the same port of the client within this time (120 s by default) never meets kube-proxy's rules.
+_REJECTED_SYN_KEPT: Final = "net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
+# What kubelet, kube-proxy, the bridge plugin and `prepare` set; put back on the way down.
 SYSCTLS: Final = (
+    _REJECTED_SYN_KEPT,
     "net/ipv4/ip_forward",
     "net/ipv4/conf/all/route_localnet",
     "net/bridge/bridge-nf-call-iptables",
@@ -36,7 +40,11 @@ SYSCTLS: Final = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
-_WANTED_SYSCTLS: Final = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
+_WANTED_SYSCTLS: Final = {
+    "net/ipv4/ip_forward": "1",
+    "net/bridge/bridge-nf-call-iptables": "1",
+    _REJECTED_SYN_KEPT: "1",
+}
 _PROC_SYS: Final = Path("/proc/sys")
 
 
@@ -129,6 +137,8 @@ def prepare() -> None:
 
 def read_sysctls() -> dict[str, str]:
     """The present values; those that the kernel does not have are left out."""
+    if not (_PROC_SYS / _REJECTED_SYN_KEPT).exists() and debian.find("modprobe") is not None:
+        _run("modprobe", "nf_conntrack", tolerate=True)  # iptables would load it, too late to know what to put back
     values = {}
     for name in SYSCTLS:
         try:
