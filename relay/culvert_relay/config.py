@@ -63,6 +63,22 @@ class IssuerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessLogConfig:
+    """Where the access log goes (`path` None: standard output) and whether it shows queries."""
+
+    path: Path | None = None
+    query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """Whether requests get an `X-Request-Id`, and a `traceparent` when they come without."""
+
+    request_id: bool = False
+    traceparent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RelayConfig:
     """Everything that `relay.yml` says, with paths resolved against the file's own folder."""
 
@@ -71,6 +87,8 @@ class RelayConfig:
     listen: Listen
     certificate_dir: Path
     issuers: tuple[IssuerConfig, ...] = field(default=())
+    access_log: AccessLogConfig | None = None
+    tracing: TracingConfig = TracingConfig()
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -104,7 +122,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers"})
+    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers", "accessLog", "tracing"})
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -114,12 +132,15 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
     tls = _mapping(top.get("tls", {}), "tls", {"certificateDir"})
     if "certificateDir" not in tls:
         raise ConfigError("tls.certificateDir is missing: the folder with <name>.crt and <name>.key pairs.")
+    access_log = _access_log(top["accessLog"], folder) if "accessLog" in top else None
     return RelayConfig(
         id=_relay_id(top.get("id")),
         server_names=_server_names(top.get("serverNames")),
         listen=listen,
         certificate_dir=_path(tls["certificateDir"], "tls.certificateDir", folder),
         issuers=_issuers(top["issuers"], folder),
+        access_log=access_log,
+        tracing=_tracing(top.get("tracing", {}), logged=access_log is not None),
     )
 
 
@@ -276,6 +297,30 @@ def _port_ranges(value: Any, where: str) -> tuple[tuple[int, int], ...]:
         if low <= high:
             raise ConfigError(f"{where}: the range {low}-{upper} overlaps another one: join the two.")
     return tuple(ranges)
+
+
+def _access_log(value: Any, folder: Path) -> AccessLogConfig:
+    section = _mapping(value, "accessLog", {"output", "query"})
+    if "output" not in section:
+        raise ConfigError("accessLog.output is missing: write stdout, or the path of a file.")
+    output = section["output"]
+    path = None if output == "stdout" else _path(output, "accessLog.output", folder)
+    return AccessLogConfig(path, _flag(section, "query", "accessLog", default=False))
+
+
+def _tracing(value: Any, *, logged: bool) -> TracingConfig:
+    section = _mapping(value, "tracing", {"requestId", "traceparent"})
+    return TracingConfig(
+        request_id=_flag(section, "requestId", "tracing", default=logged),
+        traceparent=_flag(section, "traceparent", "tracing", default=False),
+    )
+
+
+def _flag(section: dict[str, Any], key: str, where: str, *, default: bool) -> bool:
+    value = section.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}.{key} must be true or false, not {value!r}.")
+    return value
 
 
 def _strings(value: Any, where: str, what: str) -> list[str]:

@@ -70,6 +70,7 @@ class TunnelSession:
         self.grant_version = 0
         self.proven = False
         self.usable = False
+        self.tally = self._edge.counters.tunnels.nobody
         self.heard = False
         self.software = ""
         self.opened_at = self._edge.wall()
@@ -188,7 +189,9 @@ class TunnelSession:
         """The connector opens nothing more: there was nothing but probes."""
 
     def on_pong(self, token: bytes) -> None:
-        """The link measures the round trip."""
+        """The link has measured the round trip."""
+        if self.link.round_trip is not None:
+            self._edge.counters.round_trips.observe(self.link.round_trip)
 
     def on_closed(self, reason: str) -> None:
         """The session is over."""

@@ -12,6 +12,7 @@ from culvert_http1.errors import HTTPError
 from culvert_http1.reasons import status_line
 from culvert_http1.request import ALLOWED_METHODS
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
+from culvert_relay.access.marking import REQUEST_ID
 
 RETRY_AFTER: Final = 2
 """Seconds that a 503 asks a visitor to wait: a restarted relay has its sessions back within five."""
@@ -27,6 +28,11 @@ class Answer:
     reason: str
     sentence: str
     retry_after: int | None = None
+
+    @property
+    def blame(self) -> str:
+        """Who is to blame in metrics and logs: what the relay refuses as the visitor's fault is the visitor's."""
+        return "visitor" if self.source == "relay" and self.status < 500 else self.source
 
 
 NO_SESSION: Final = Answer(
@@ -106,7 +112,7 @@ def answer_to_error(error: HTTPError) -> Answer:
     return Answer(error.status, "relay", error.reason, error.sentence)
 
 
-def render(answer: Answer, *, close: bool, body: bool = True) -> bytes:
+def render(answer: Answer, *, close: bool, body: bool = True, request_id: bytes = b"") -> bytes:
     """The whole response as bytes; `body` False for a HEAD request. `close` announces the connection's end."""
     text = (answer.sentence + "\n").encode()
     lines = [
@@ -115,6 +121,8 @@ def render(answer: Answer, *, close: bool, body: bool = True) -> bytes:
         b"Content-Length: %d\r\n" % len(text),
         f"Culvert-Error: {answer.source}; {answer.reason}\r\n".encode(),
     ]
+    if request_id:
+        lines.append(b"%b: %b\r\n" % (REQUEST_ID, request_id))
     if answer.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % answer.retry_after)
     if answer.status == 405:
