@@ -13,6 +13,7 @@ from typing import Final
 from culvert_relay.tallies import Tallies
 from culvert_transport.endings import ending
 from culvert_transport.instruments import ROUND_TRIP_BUCKETS, Histogram, Instrument
+from culvert_transport.traffic import TrafficInstruments
 
 SESSION_STATES: Final = ("serving", "stuck", "idle", "draining")
 """`stuck`: its last probe did not come back; `idle`: it has presented no grant that is in force."""
@@ -31,28 +32,12 @@ STREAMS: Final = Instrument(
 VISITORS: Final = Instrument("gauge", "culvert_relay_visitor_connections", "Visitors' connections that are open.")
 QUEUED: Final = Instrument("gauge", "culvert_relay_queued_bytes", "Bytes that wait to leave towards connectors.")
 DRAINING: Final = Instrument("gauge", "culvert_relay_draining", "1 while the relay is shutting down.")
-REQUESTS: Final = Instrument(
-    "counter", "culvert_relay_requests_total",
-    "Final answers to visitors, by tunnel (empty: no tunnel was found), class of status and who is to blame (none: it "
-    "is the origin's own answer).",
-    (*_TUNNEL, "code_class", "error_source"),
-)  # fmt: skip
-ABORTED: Final = Instrument(
-    "counter", "culvert_relay_requests_aborted_total",
-    "Requests that ended without a whole response, by tunnel and by who broke off; some of them had a status.",
-    (*_TUNNEL, "error_source"),
-)  # fmt: skip
-RECEIVED: Final = Instrument(
-    "counter", "culvert_relay_received_bytes_total", "Body bytes received from visitors, by tunnel.", _TUNNEL
-)
-SENT: Final = Instrument(
-    "counter", "culvert_relay_sent_bytes_total", "Body bytes sent to visitors, by tunnel.", _TUNNEL
-)
-FIRST_BYTE: Final = Instrument(
-    "histogram", "culvert_relay_time_to_first_byte_seconds",
-    "Time from a request's head to its response's head as it comes out of the tunnel, by tunnel.",
+TRAFFIC: Final = TrafficInstruments.of(
+    "culvert_relay",
     _TUNNEL,
-)  # fmt: skip
+    group="tunnel (empty: no tunnel was found)",
+    first_byte="Time from a request's head to its response's head as it comes out of the tunnel",
+)
 ROUND_TRIP: Final = Instrument(
     "histogram", "culvert_relay_session_round_trip_seconds",
     "Round trips to connectors, measured on every session once a second.",
@@ -92,7 +77,7 @@ CERTIFICATE_PROBLEMS: Final = Instrument(
     "gauge", "culvert_relay_certificate_problems", "Certificate pairs whose newest version was refused."
 )
 INSTRUMENTS: Final = (
-    SESSIONS, TUNNELS, HOSTNAMES, STREAMS, VISITORS, QUEUED, DRAINING, REQUESTS, ABORTED, RECEIVED, SENT, FIRST_BYTE,
+    SESSIONS, TUNNELS, HOSTNAMES, STREAMS, VISITORS, QUEUED, DRAINING, *TRAFFIC,
     ROUND_TRIP, CONNECTIONS, CONNECTIONS_REFUSED, RETRIES, UPGRADES, VIOLATIONS, SESSIONS_ENDED, HANDSHAKES_REFUSED,
     ACCESS_LOG_DROPPED, CREDENTIAL_EXPIRY, CERTIFICATE_EXPIRY, CERTIFICATE_PROBLEMS,
 )  # fmt: skip
@@ -145,7 +130,7 @@ class Readings:
     sessions: Mapping[str, int] = field(default_factory=dict)
     tunnels: int = 0
     hostnames: int = 0
-    streams: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    streams: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     visitors: int = 0
     queued_bytes: int = 0
     draining: bool = False
@@ -168,18 +153,7 @@ def _parts(counters: Counters, now: Readings) -> Iterator[str]:
     yield VISITORS.one(now.visitors)
     yield QUEUED.one(now.queued_bytes)
     yield DRAINING.one(int(now.draining))
-    yield REQUESTS.many(
-        ((*tally.labels, code_class, source), count)
-        for tally in counters.tunnels
-        for code_class, source, count in tally.answers.samples()
-    )
-    yield ABORTED.many(
-        ((*tally.labels, source), count) for tally in counters.tunnels for source, count in tally.aborted.items()
-    )
-    tallies = [tally for tally in counters.tunnels if any(tally.first_byte.counts) or tally.received]
-    yield RECEIVED.many((tally.labels, tally.received) for tally in tallies)
-    yield SENT.many((tally.labels, tally.sent) for tally in tallies)
-    yield FIRST_BYTE.buckets((tally.labels, tally.first_byte) for tally in tallies)
+    yield from TRAFFIC.parts(counters.tunnels)
     yield ROUND_TRIP.buckets((((), counters.round_trips),))
     yield CONNECTIONS.one(counters.connections)
     yield CONNECTIONS_REFUSED.one(counters.refused_connections)

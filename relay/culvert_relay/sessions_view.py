@@ -42,7 +42,7 @@ def readings(
     """What the metrics show of this moment."""
     edge = tunnels.edge
     sessions = tunnels.sessions()
-    streams: dict[tuple[str, str], int] = {}
+    streams: dict[tuple[str, ...], int] = {}
     for session in sessions:
         labels = session.tally.labels
         streams[labels] = streams.get(labels, 0) + len(session.streams)

@@ -12,34 +12,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from culvert_protocol.statements import TunnelIdentity
-from culvert_transport.instruments import FIRST_BYTE_BUCKETS, OTHER, Answers, Histogram
+from culvert_transport.instruments import OTHER
+from culvert_transport.traffic import Traffic
 
 MAX_TUNNELS: Final = 100
 
 
-class Tally:
-    """One tunnel's numbers. `issuer` and `tunnel` are the labels; `aborted` counts by who broke off."""
+class Tally(Traffic):
+    """One tunnel's numbers, labelled (issuer, tunnel), and how many sessions count there."""
 
-    __slots__ = ("aborted", "answers", "first_byte", "issuer", "received", "sent", "sessions", "tunnel")
+    __slots__ = ("sessions",)
 
     def __init__(self, issuer: str, tunnel: str) -> None:
-        self.issuer = issuer
-        self.tunnel = tunnel
-        self.answers = Answers()
-        self.aborted: dict[str, int] = {}
-        self.first_byte = Histogram(FIRST_BYTE_BUCKETS)
-        self.received = 0
-        self.sent = 0
+        super().__init__(issuer, tunnel)
         self.sessions = 0
-
-    def abort(self, source: str) -> None:
-        """A request ended without a whole response, for a reason that is this one's."""
-        self.aborted[source] = self.aborted.get(source, 0) + 1
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        """In the order of the metrics."""
-        return (self.issuer, self.tunnel)
 
 
 class Tallies:

@@ -61,4 +61,4 @@ def test_there_are_never_more_than_the_bound_and_none_with_sessions_is_forgotten
         for owner, tally in live:
             assert tally in known
             if tally is not tallies.other:
-                assert tally.tunnel == tunnel(owner).subject
+                assert tally.labels == ("main", tunnel(owner).subject)

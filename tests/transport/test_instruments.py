@@ -7,11 +7,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from culvert_transport.endings import ENDINGS, PROTOCOL_ERROR, ending
-from culvert_transport.instruments import (
-    Answers,
-    Histogram,
-    Instrument,
-)
+from culvert_transport.instruments import Histogram, Instrument
+from culvert_transport.traffic import Answers
 
 BOUNDS = (0.1, 1.0, 10.0)
 TIMES = Instrument("histogram", "test_seconds", "Times.", ("rule",))

@@ -10,21 +10,15 @@ that its instrument names, and no value of a label can leave its quotes; base un
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-FIRST_BYTE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds until a response begins: from an origin in the same rack to one that computes for half a minute."""
 ROUND_TRIP_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds of a round trip between connector and relay; beyond three the session is dead."""
-ERROR_SOURCES: Final = ("none", "visitor", "relay", "session", "connector", "origin")
-"""Values of the label `error_source`: who is to blame for an answer or an end; `none` is an answer that an origin gave
-or a rule prescribed, whatever its status."""
 OTHER: Final = "_other"
 """The label of everything beyond the bound on labels; no tunnel can have this name, and no rule should."""
-_HUNDREDS: Final = tuple(f"{hundred}xx" for hundred in range(10))
 
 
 class Histogram:
@@ -43,33 +37,6 @@ class Histogram:
         self.total += value
 
 
-class Answers:
-    """Final answers by class of status and by who is to blame. `fine[status // 100]` are those without a fault."""
-
-    __slots__ = ("blamed", "fine")
-
-    def __init__(self) -> None:
-        self.fine = [0] * 10
-        self.blamed: dict[str, list[int]] = {}
-
-    def add(self, status: int, source: str) -> None:
-        """One answer; `source` is one of ERROR_SOURCES."""
-        if source == "none":
-            self.fine[status // 100] += 1
-            return
-        row = self.blamed.get(source)
-        if row is None:
-            row = self.blamed[source] = [0] * 10
-        row[status // 100] += 1
-
-    def samples(self) -> Iterator[tuple[str, str, int]]:
-        """(class of status, error_source, how many), without those that never came."""
-        for source, row in (("none", self.fine), *self.blamed.items()):
-            for hundred, count in enumerate(row):
-                if count:
-                    yield _HUNDREDS[hundred], source, count
-
-
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """One metric. The methods return its part of the exposition, which is there also when it has no sample yet."""
@@ -86,7 +53,7 @@ class Instrument:
     def many(self, samples: Iterable[tuple[tuple[str, ...], float]]) -> str:
         """One sample for each combination of labels."""
         name = self.name
-        lines = [f"{name}{_braces(self._pairs(labels))} {value}\n" for labels, value in samples]
+        lines = [f"{name}{_braces(self._pairs(labels))} {float(value)}\n" for labels, value in samples]
         return self._heading() + "".join(lines)
 
     def buckets(self, samples: Iterable[tuple[tuple[str, ...], Histogram]]) -> str:
@@ -99,9 +66,9 @@ class Instrument:
             total = 0
             for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
                 total += count
-                lines.append(f'{before}le="{bound}"}} {total}\n')
+                lines.append(f'{before}le="{bound}"}} {total}.0\n')
             braces = _braces(pairs)
-            lines.append(f"{name}_sum{braces} {histogram.total}\n{name}_count{braces} {total}\n")
+            lines.append(f"{name}_sum{braces} {histogram.total}\n{name}_count{braces} {total}.0\n")
         return "".join(lines)
 
     def _heading(self) -> str:

@@ -78,6 +78,7 @@ class TunnelSession:
         self.deadline = 0
         self.scheduled = 0
         self.link = TunnelLink(relay=True, listener=self, loop=self._edge.loop, edge=self._edge)
+        self.link.on_round_trip = self._edge.counters.round_trips.observe
         self.session = self.link.session
         self.streams = self.session.streams
         self.probe = Probe(self)
@@ -189,9 +190,7 @@ class TunnelSession:
         """The connector opens nothing more: there was nothing but probes."""
 
     def on_pong(self, token: bytes) -> None:
-        """The link has measured the round trip."""
-        if self.link.round_trip is not None:
-            self._edge.counters.round_trips.observe(self.link.round_trip)
+        """The link measures the round trip."""
 
     def on_closed(self, reason: str) -> None:
         """The session is over."""
