@@ -22,7 +22,8 @@ class Counters:
     """What the hot path adds to. `answers[source][status // 100]` counts final responses."""
 
     __slots__ = (
-        "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "handshakes_refused", "origin_answers",
+        "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "failures", "handshakes_refused",
+        "origin_answers",
         "refused_connections", "retries", "sessions_ended", "upgrades", "violations",
     )  # fmt: skip
 
@@ -32,6 +33,7 @@ class Counters:
         self.bytes_from_visitors = 0
         self.bytes_to_visitors = 0
         self.connections = 0
+        self.failures = 0
         self.refused_connections = 0
         self.retries = 0
         self.upgrades = 0
@@ -100,6 +102,7 @@ class RelayCollector(Collector):
                 "Visitors' connections over the limit.",
                 counters.refused_connections,
             ),
+            ("culvert_relay_failures", "Requests that failed by a fault of the relay's own.", counters.failures),
             ("culvert_relay_retries", "Requests sent again over another session.", counters.retries),
             ("culvert_relay_upgrades", "WebSocket handshakes that an origin accepted.", counters.upgrades),
             (

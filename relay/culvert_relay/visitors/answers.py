@@ -62,6 +62,9 @@ TOO_MANY_CONNECTIONS: Final = Answer(
     RETRY_AFTER,
 )
 DRAINING: Final = Answer(503, "relay", "draining", "This relay is shutting down. Try again.", RETRY_AFTER)
+RELAY_ERROR: Final = Answer(
+    502, "relay", "relay_error", "The relay failed at this request, which is a fault of its own. Its log says more."
+)
 BAD_RESPONSE: Final = Answer(
     502, "connector", "bad_response", "The tunnel's connector sent a response that is not well-formed."
 )

@@ -8,6 +8,7 @@ read brings are kept of pipelined requests; reading pauses while a stream takes 
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
@@ -30,6 +31,8 @@ HEAD_TICKS: Final = ticks(10)
 IDLE_TICKS: Final = ticks(75)
 HELD: Final = 65_536
 """Pipelined bytes, or bytes ahead of a 101, after which reading pauses."""
+
+logger = logging.getLogger(__name__)
 
 # States.
 _HEAD: Final = 0
@@ -90,20 +93,27 @@ class VisitorConnection(VisitorLine):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the visitor."""
-        state = self._state
-        if state == _HEAD:
-            self._read_head(data)
-        elif state == _BODY:
-            self._read_body(data)
-        elif state == _PIPE:
+        try:
+            state = self._state
+            if state == _HEAD:
+                self._read_head(data)
+            elif state == _BODY:
+                self._read_body(data)
+            elif state == _PIPE:
+                exchange = self._exchange
+                if exchange is not None:
+                    self.edge.counters.bytes_from_visitors += len(data)
+                    exchange.feed(data, False)
+                    if exchange.blocked:
+                        self.pause(BY_STREAM)
+            elif state != _OVER:
+                self._hold(data)
+        except Exception:
             exchange = self._exchange
+            answering = exchange is not None and exchange.answering
             if exchange is not None:
-                self.edge.counters.bytes_from_visitors += len(data)
-                exchange.feed(data, False)
-                if exchange.blocked:
-                    self.pause(BY_STREAM)
-        elif state != _OVER:
-            self._hold(data)
+                exchange.abandon()
+            self.failed(answering)
 
     def eof_received(self) -> bool:
         """The visitor has closed its side. Returns True to keep ours, for a response that is still under way."""
@@ -337,6 +347,16 @@ class VisitorConnection(VisitorLine):
         self._count(answer.status, answer.source)
         self.write(render(answer, close=not keep_alive, body=head is None or head.method != b"HEAD"))
         self.answered(keep_alive)
+
+    def failed(self, answering: bool) -> None:
+        """The relay itself failed, told in an `except` block: the visitor hears it, or is cut off when `answering`."""
+        logger.exception("a request failed in an unforeseen way")
+        self.edge.counters.failures += 1
+        self._exchange = None
+        if answering:
+            self.cut()
+        elif self._state != _OVER:
+            self._refuse(answers.RELAY_ERROR)
 
     def cut(self) -> None:
         """The response has to be visibly incomplete."""
