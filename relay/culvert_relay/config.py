@@ -5,10 +5,8 @@ else. Must not know sockets, sessions or certificates' contents (`issuers` and `
 Invariant: a `RelayConfig` names at least one issuer and one tunnel listener, and no address twice.
 """
 
-import difflib
 import ipaddress
 import itertools
-import os
 import re
 import socket
 from collections.abc import Mapping
@@ -19,16 +17,20 @@ from typing import Any, Final
 import yaml
 
 from culvert_ingress.hostnames import HostnameError, normalise, normalise_pattern
+from culvert_relay import config_front
+from culvert_relay.config_front import Front
+from culvert_relay.config_values import ConfigError
+from culvert_relay.config_values import mapping as _mapping
+from culvert_relay.config_values import path as _path
+
+__all__ = ["Address", "ConfigError", "Front", "IssuerConfig", "Listen", "RelayConfig", "config_path", "parse_config",
+           "read_config"]  # fmt: skip
 
 CONFIG_VARIABLE: Final = "CULVERT_CONFIG"
 MAX_FILE: Final = 1 << 20
 DEFAULT_ADMIN: Final = "127.0.0.1:9901"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the message is one sentence that says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class RelayConfig:
     listen: Listen
     certificate_dir: Path
     issuers: tuple[IssuerConfig, ...] = field(default=())
+    front: Front = config_front.DEFAULT_FRONT
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -104,7 +107,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers"})
+    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS})
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -120,6 +123,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         listen=listen,
         certificate_dir=_path(tls["certificateDir"], "tls.certificateDir", folder),
         issuers=_issuers(top["issuers"], folder),
+        front=config_front.read_front(top),
     )
 
 
@@ -140,18 +144,6 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def _mapping(value: Any, where: str, known: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a mapping with the keys {', '.join(sorted(known))}.")
-    for key in value:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(sorted(known))}."
-            place = "" if where == "the file" else f" in {where}"
-            raise ConfigError(f"Unknown key {key}{place}: {hint}")
-    return value
 
 
 def _relay_id(value: Any) -> str:
@@ -289,9 +281,3 @@ def _no_repeats(items: list[str], where: str) -> tuple[str, ...]:
         if items.count(item) > 1:
             raise ConfigError(f"{where} name {item} twice: keep one.")
     return tuple(items)
-
-
-def _path(value: Any, where: str, folder: Path) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where} must be a path.")
-    return folder / Path(os.path.expanduser(value))

@@ -15,6 +15,11 @@ from prometheus_client.registry import Collector
 
 SOURCES: Final = ("origin", "connector", "session", "relay")
 """Who decided an answer, as in `Culvert-Error`; an answer without that field is the origin's."""
+LIMITS: Final = (
+    "body", "body_rate", "connections", "connections_per_address", "descriptors", "handshakes", "head", "head_time",
+    "reader", "request_time",
+)  # fmt: skip
+"""What a visitor, or all of them, can reach: see `culvert_relay.limits`; `reader` is one that takes nothing."""
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -22,7 +27,8 @@ class Counters:
     """What the hot path adds to. `answers[source][status // 100]` counts final responses."""
 
     __slots__ = (
-        "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "handshakes_refused", "origin_answers",
+        "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "failures", "handshakes_failed",
+        "handshakes_refused", "limits_reached", "origin_answers",
         "refused_connections", "retries", "sessions_ended", "upgrades", "violations",
     )  # fmt: skip
 
@@ -32,12 +38,23 @@ class Counters:
         self.bytes_from_visitors = 0
         self.bytes_to_visitors = 0
         self.connections = 0
+        self.failures = 0
         self.refused_connections = 0
         self.retries = 0
         self.upgrades = 0
         self.violations = 0
         self.handshakes_refused: dict[str, int] = {}
+        self.handshakes_failed: dict[str, int] = {}
+        self.limits_reached: dict[str, int] = dict.fromkeys(LIMITS, 0)
         self.sessions_ended = 0
+
+    def reach(self, limit: str) -> None:
+        """Counts that a limit was reached; `limit` is one of LIMITS."""
+        self.limits_reached[limit] += 1
+
+    def fail_handshake(self, reason: str) -> None:
+        """Counts a connection that never became one; `reason` is a token from a literal list."""
+        self.handshakes_failed[reason] = self.handshakes_failed.get(reason, 0) + 1
 
     def refuse_handshake(self, reason: str) -> None:
         """Counts a connector's handshake that was refused; `reason` is a token from a literal list."""
@@ -100,6 +117,7 @@ class RelayCollector(Collector):
                 "Visitors' connections over the limit.",
                 counters.refused_connections,
             ),
+            ("culvert_relay_failures", "Requests that failed by a fault of the relay's own.", counters.failures),
             ("culvert_relay_retries", "Requests sent again over another session.", counters.retries),
             ("culvert_relay_upgrades", "WebSocket handshakes that an origin accepted.", counters.upgrades),
             (
@@ -124,6 +142,18 @@ class RelayCollector(Collector):
         for reason, count in counters.handshakes_refused.items():
             refused.add_metric((reason,), count)
         yield refused
+        limits = CounterMetricFamily("culvert_relay_limits_reached", "Limits that were reached.", labels=("limit",))
+        for limit, count in counters.limits_reached.items():
+            limits.add_metric((limit,), count)
+        yield limits
+        failed = CounterMetricFamily(
+            "culvert_relay_connections_failed",
+            "Connections that ended before a visitor could speak: TLS handshakes and PROXY headers.",
+            labels=("reason",),
+        )
+        for reason, count in counters.handshakes_failed.items():
+            failed.add_metric((reason,), count)
+        yield failed
         expiry = GaugeMetricFamily(
             "culvert_credential_expiry_timestamp_seconds",
             "When the first of the live sessions' credentials expires, unix seconds.",

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from culvert_relay.accepting import Arrival
 from culvert_relay.admin import AdminView, start_admin
 from culvert_relay.certificates import CertificateStore
 from culvert_relay.config import Address, RelayConfig
 from culvert_relay.drain import DEADLINE_SECONDS, Outcome, drain
-from culvert_relay.edge import MAX_VISITORS, Edge
+from culvert_relay.edge import Edge
 from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
 from culvert_relay.metrics import Readings, RelayCollector, registry_of
@@ -57,9 +58,7 @@ class Ports:
 class Relay:
     """A relay on the running loop: `await start()`, later `await drain()`, in the end `await close()`."""
 
-    def __init__(
-        self, materials: Materials, *, max_visitors: int = MAX_VISITORS, look_every: float = EVERY_SECONDS
-    ) -> None:
+    def __init__(self, materials: Materials, *, look_every: float = EVERY_SECONDS) -> None:
         config = materials.config
         self._config = config
         self._certificates = materials.certificates
@@ -68,7 +67,7 @@ class Relay:
             server_names=config.server_names,
             issuers=materials.issuers,
             loop=asyncio.get_running_loop(),
-            max_visitors=max_visitors,
+            front=config.front,
         )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
         self.tunnels = Tunnels(self.edge, executor=self._executor)
@@ -104,12 +103,13 @@ class Relay:
         for extra in admin[1:]:
             extra.close()
         context = self._certificates.listener_context()
+        gate = self.edge.gate
         for listener in tunnel:
-            await listener.serve(loop, self._handshake, context=context)
+            listener.serve(gate, self._handshake, context=context, visitors=False)
         for listener in http:
-            await listener.serve(loop, self._visitor(Door(0, listener.port)))
+            listener.serve(gate, self._visitor(Door(0, listener.port)))
         for listener in https:
-            await listener.serve(loop, self._visitor(Door(1, listener.port, self._own)), context=context)
+            listener.serve(gate, self._visitor(Door(1, listener.port, self._own)), context=context)
         self.ports = Ports(
             [item.port for item in http],
             [item.port for item in https],
@@ -142,6 +142,8 @@ class Relay:
     async def close(self) -> None:
         """Ends everything that is left."""
         self._close_listeners()
+        for listener in self._listeners:
+            listener.abort()
         for visitor in tuple(self.edge.visitors):
             visitor.abort()
         for session in (*self.tunnels.sessions(), *self.tunnels.unproven):
@@ -163,7 +165,7 @@ class Relay:
     def _visitor(self, door: Door) -> "VisitorFactory":
         return VisitorFactory(self.edge, door)
 
-    def _handshake(self) -> TunnelHandshake:
+    def _handshake(self, _arrival: Arrival) -> TunnelHandshake:
         return TunnelHandshake(self.tunnels)
 
     def _own(self, path: bytes) -> TunnelHandshake | None:
@@ -195,5 +197,5 @@ class VisitorFactory:
         self._edge = edge
         self._door = door
 
-    def __call__(self) -> VisitorConnection:
-        return VisitorConnection(self._edge, self._door)
+    def __call__(self, arrival: Arrival) -> VisitorConnection:
+        return VisitorConnection(self._edge, self._door, arrival)

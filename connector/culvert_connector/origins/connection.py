@@ -288,19 +288,23 @@ class OriginConnection(asyncio.Protocol):
     # -- parsing -----------------------------------------------------------------------------------------------
 
     def _head(self, user: ConnectionUser, data: bytes) -> None:
-        scanned = len(self._buffer)
+        held = self._buffer
+        scanned = len(held)
+        whole: bytes | bytearray = data
         if scanned:
-            self._buffer += data
-            data = bytes(self._buffer)
+            held += data
+            whole = held
         while True:
-            head = parse_response_head(data, method=self._method, scanned=scanned)
-            scanned = 0
+            head = parse_response_head(whole, method=self._method, scanned=scanned)
             if head is None:
-                self._buffer[:] = data
+                if whole is not held:
+                    held += whole
                 return
-            if self._buffer:
-                self._buffer.clear()
-            data = data[head.size :]
+            scanned = 0
+            data = bytes(whole[head.size :])
+            whole = data
+            if held:
+                held.clear()
             if head.status == 101:
                 self._state = State.PIPE
                 user.on_switch(head, data)
