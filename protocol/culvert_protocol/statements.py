@@ -38,8 +38,8 @@ from culvert_protocol.keys import (
 __all__ = [
     "AUDIENCE", "CREDENTIAL_TYPE", "GRANT_TYPE", "LEEWAY_SECONDS", "MAX_CREDENTIAL_SIZE", "MAX_GRANT_SIZE",
     "MAX_REVOCATION_SIZE", "REASONS", "REVOCATION_TYPE", "Credential", "Grant", "GrantedName", "GrantedPort",
-    "IssuerKey", "KeyFormatError", "PrivateKey", "PublicKey", "Revocation", "StatementError", "TunnelId", "TunnelIdentity",
-    "check_proof", "generate_issuer_key", "generate_key", "key_set", "load_issuer_private",
+    "IssuerKey", "KeyFormatError", "PrivateKey", "PublicKey", "Revocation", "StatementError", "TunnelId",
+    "TunnelIdentity", "check_proof", "generate_issuer_key", "generate_key", "key_set", "load_issuer_private",
     "load_issuer_public", "prove", "read_credential", "read_grant", "sign_credential", "sign_grant",
     "sign_revocation", "verify_credential", "verify_grant", "verify_revocation",
 ]  # fmt: skip

@@ -63,9 +63,7 @@ def examine(token: str, *, tunnel: TunnelIdentity, issuers: Issuers, now: float)
         return RefusedGrant(_claimed_version(token), error.reason, str(error))
     if grant.tunnel != tunnel:
         return RefusedGrant(grant.version, WRONG_TUNNEL, "The grant is another tunnel's.")
-    judgement = judge(
-        grant.names, issuers.by_id[tunnel.issuer], tls_names=grant.tls_names, tcp_ports=grant.tcp_ports
-    )
+    judgement = judge(grant.names, issuers.by_id[tunnel.issuer], tls_names=grant.tls_names, tcp_ports=grant.tcp_ports)
     return PresentedGrant(tunnel, grant.version, digest_of(token), grant.expires_at, judgement)
 
 
