@@ -22,11 +22,15 @@ SESSION_STATES: Final = ("connecting", "connected", "draining")
 
 
 class Counters:
-    """`requests[rule][status // 100]` counts answers as visitors get them, once each."""
+    """`requests[rule][status // 100]` counts answers as visitors get them, once each.
 
-    __slots__ = ("requests",)
+    `connections[rule]` counts connections passed on as bytes: those that failed, and those that came to stand.
+    """
+
+    __slots__ = ("connections", "requests")
 
     def __init__(self) -> None:
+        self.connections: dict[str, list[int]] = {}
         self.requests: dict[str, list[int]] = {}
 
     def request(self, rule: str, status: int) -> None:
@@ -36,9 +40,17 @@ class Counters:
             row = self.requests[rule] = [0] * 10
         row[status // 100] += 1
 
+    def connection(self, rule: str, connected: bool) -> None:
+        """One TCP connection for this rule came to stand, or did not."""
+        row = self.connections.get(rule)
+        if row is None:
+            row = self.connections[rule] = [0, 0]
+        row[connected] += 1
+
     def keep_rules(self, kept: set[str]) -> None:
         """Forgets rules that are no longer configured."""
         self.requests = {rule: row for rule, row in self.requests.items() if rule in kept}
+        self.connections = {rule: row for rule, row in self.connections.items() if rule in kept}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,16 @@ class ConnectorCollector(Collector):
                 if count:
                     requests.add_metric([rule, f"{hundreds}xx"], count)
         yield requests
+        connections = CounterMetricFamily(
+            "culvert_connector_tcp_connections",
+            "Connections passed on as bytes, by rule and whether the origin could be reached.",
+            labels=["rule", "outcome"],
+        )
+        for rule, row in self._counters.connections.items():
+            for outcome, count in zip(("failed", "connected"), row, strict=True):
+                if count:
+                    connections.add_metric([rule, outcome], count)
+        yield connections
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Final
 
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
 from culvert_connector.origins import request
 from culvert_connector.origins.exchange import Connections, Exchange
-from culvert_connector.origins.targets import AnswerTarget, OriginTarget
+from culvert_connector.origins.passage import Passage
+from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
 from culvert_http1.path import PathError
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.stream import Stream
+
+NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'culvert access tcp --hostname NAME'.\n"
 
 
 class Requests:
@@ -39,8 +43,8 @@ class Requests:
         if applied is None:
             _refuse(stream, ResetCode.REFUSED, "no_configuration")
             return
-        if head.kind not in (Kind.HTTP, Kind.UPGRADE):
-            _refuse(stream, ResetCode.UNAVAILABLE, "tcp_not_supported")
+        if head.kind == Kind.TCP:
+            self._passage(applied, stream, head, body, fin)
             return
         problem = request.problem(head)
         if problem is not None:
@@ -59,11 +63,25 @@ class Requests:
         count = self._counts.get(target.rule_id)
         if count is None:
             count = self._counts[target.rule_id] = functools.partial(self._counters.request, target.rule_id)
+        if isinstance(target, OriginTarget) and target.pipe:
+            target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
             Exchange(stream, head, target, self._connections, count).begin(body, fin)
         else:
             count(target.status)
             _answer(stream, target, upload_ended=fin, bodiless=head.method == b"HEAD")
+
+    def _passage(self, applied: Applied, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
+        """A connection of one of the relay's TCP ports, or one with a TLS server name."""
+        if head.host:
+            target: Target | None = applied.target(head.host.decode("ascii", "replace"), b"/")
+        else:
+            target = applied.port_target(head.local_port)
+        if not isinstance(target, OriginTarget) or not target.pipe or target.by_name != bool(head.host):
+            _refuse(stream, ResetCode.UNAVAILABLE, "no_rule")
+            return
+        ended = functools.partial(self._counters.connection, target.rule_id)
+        Passage(stream, target, self._connections, ended).begin(body, fin)
 
     def forget_rules(self, kept: set[str]) -> None:
         """Drops what is remembered of rules that are no longer configured, so that ids do not pile up."""

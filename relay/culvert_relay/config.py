@@ -52,6 +52,8 @@ class Listen:
     https: tuple[Address, ...] = ()
     tunnel: tuple[Address, ...] = ()
     admin: Address = Address("127.0.0.1", 9901)
+    tcp: tuple[str, ...] = ()
+    """Interfaces (IP addresses or host names, "" = every one) on which granted TCP ports are opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def _server_names(value: Any) -> tuple[str, ...]:
 
 
 def _listen(value: Any) -> Listen:
-    listen = _mapping({} if value is None else value, "listen", {"http", "https", "tunnel", "admin"})
+    listen = _mapping({} if value is None else value, "listen", {"http", "https", "tunnel", "admin", "tcp"})
     doors = {}
     seen: dict[Address, str] = {}
     for door in ("http", "https", "tunnel"):
@@ -193,7 +195,21 @@ def _listen(value: Any) -> Listen:
         )
     if not doors["http"] and not doors["https"]:
         raise ConfigError('listen needs http or https addresses for visitors, such as http: ["0.0.0.0:8080"].')
-    return Listen(http=doors["http"], https=doors["https"], tunnel=doors["tunnel"], admin=admin)
+    hosts = _hosts(listen["tcp"]) if "tcp" in listen else ()
+    # Where visitors come anyway, unless the file says otherwise.
+    hosts = hosts or tuple(dict.fromkeys(address.host for address in (*doors["https"], *doors["http"])))
+    return Listen(http=doors["http"], https=doors["https"], tunnel=doors["tunnel"], admin=admin, tcp=hosts)
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    hosts = _strings(value, "listen.tcp", 'interfaces for granted TCP ports, such as ["0.0.0.0"]')
+    for host in hosts:
+        if not re.fullmatch(r"[A-Za-z0-9.:%_-]{1,253}", host) or re.fullmatch(r"[^:]*:[0-9]*", host):
+            raise ConfigError(
+                f"listen.tcp: {host!r} is not an interface: write an IP address or host name without a port, such as "
+                "0.0.0.0 or ::."
+            )
+    return _no_repeats(hosts, "listen.tcp")
 
 
 def _overlap(one: Address, other: Address) -> bool:

@@ -28,8 +28,8 @@ class Counters:
 
     __slots__ = (
         "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "failures", "handshakes_failed",
-        "handshakes_refused", "limits_reached", "origin_answers",
-        "refused_connections", "retries", "sessions_ended", "upgrades", "violations",
+        "handshakes_refused", "limits_reached", "origin_answers", "refused_connections", "refused_sources", "retries",
+        "sessions_ended", "tcp_connections", "upgrades", "violations",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,7 +40,9 @@ class Counters:
         self.connections = 0
         self.failures = 0
         self.refused_connections = 0
+        self.refused_sources = 0
         self.retries = 0
+        self.tcp_connections = 0
         self.upgrades = 0
         self.violations = 0
         self.handshakes_refused: dict[str, int] = {}
@@ -118,6 +120,16 @@ class RelayCollector(Collector):
                 counters.refused_connections,
             ),
             ("culvert_relay_failures", "Requests that failed by a fault of the relay's own.", counters.failures),
+            (
+                "culvert_relay_sources_refused",
+                "Requests and connections refused because of their address (allowedSources).",
+                counters.refused_sources,
+            ),
+            (
+                "culvert_relay_tcp_connections",
+                "Connections passed on as bytes, by TCP port or TLS server name.",
+                counters.tcp_connections,
+            ),
             ("culvert_relay_retries", "Requests sent again over another session.", counters.retries),
             ("culvert_relay_upgrades", "WebSocket handshakes that an origin accepted.", counters.upgrades),
             (

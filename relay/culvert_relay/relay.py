@@ -21,6 +21,7 @@ from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
 from culvert_relay.metrics import Readings, RelayCollector, registry_of
 from culvert_relay.sessions_view import readings, sessions_view
+from culvert_relay.streams.ports import PortDoors
 from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
 from culvert_relay.tunnels.tunnels import Tunnels
 from culvert_relay.visitors.connection import VisitorConnection
@@ -70,7 +71,8 @@ class Relay:
             front=config.front,
         )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
-        self.tunnels = Tunnels(self.edge, executor=self._executor)
+        self.doors = PortDoors(self.edge, config.listen.tcp)
+        self.tunnels = Tunnels(self.edge, executor=self._executor, doors=self.doors)
         self.watch = FileWatch(
             certificates=materials.certificates,
             issuers=config.issuers,
@@ -92,6 +94,7 @@ class Relay:
             https = [item for address in listen.https for item in await self._bind(address, "listen.https")]
             tunnel = [item for address in listen.tunnel for item in await self._bind(address, "listen.tunnel")]
             admin = await bind(loop, listen.admin, where="listen.admin")
+            await self.doors.resolve()
         except BaseException:
             self._close_listeners()
             self._executor.shutdown(wait=False)
@@ -172,6 +175,7 @@ class Relay:
         return TunnelHandshake(self.tunnels) if path in OWN_PATHS else None
 
     def _close_listeners(self) -> None:
+        self.doors.close()
         for listener in self._listeners:
             listener.close()
 
