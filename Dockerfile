@@ -30,6 +30,8 @@ COPY operator operator
 COPY cli cli
 RUN /opt/culvert/bin/pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps \
     --no-build-isolation --no-warn-script-location --prefix /opt/overlay .
+# hack/image/build finds by it what a newer build has replaced.
+LABEL org.opencontainers.image.title="culvert"
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="culvert" \

@@ -5,14 +5,30 @@ Hypothesis has no deadline, because a loaded machine is not a failure, and takes
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from culvert_transport.logs import JSONFormatter, TextFormatter
+
+CULVERTS = (JSONFormatter, TextFormatter)
+
 settings.register_profile("culvert", deadline=None, derandomize=True)
 settings.load_profile("culvert")
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_put_back() -> Iterator[None]:
+    """A command that a test calls sets up the root logger, on a standard error that is only the test's."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [h for h in root.handlers if h in handlers or not isinstance(h.formatter, CULVERTS)]
 
 
 class Processes(LoadScopeScheduling):

@@ -10,16 +10,16 @@ mistakes the order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from culvert_protocol.credentials_file import CredentialsFile
+from culvert_protocol.granted import GrantedName, GrantedPort, port_name
 from culvert_protocol.keys import IssuerKey, PrivateKey
 from culvert_protocol.statements import (
     LEEWAY_SECONDS,
     Credential,
     Grant,
-    GrantedName,
     sign_credential,
     sign_grant,
 )
@@ -27,6 +27,19 @@ from culvert_protocol.statements import (
 
 class IssuingError(ValueError):
     """Nothing can be issued; the text is a sentence with a fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a tunnel may serve. `hostnames` and `tls_hostnames` are normalised patterns.
+
+    `sources` has the networks that may come, by name (`tcp:<port>` for a port); names without any are open to all.
+    """
+
+    hostnames: Sequence[str] = ()
+    tls_hostnames: Sequence[str] = ()
+    tcp_ports: Sequence[int] = ()
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +51,31 @@ class Fresh:
     now_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    names: tuple[GrantedName, ...]
+    tls_names: tuple[GrantedName, ...]
+    tcp_ports: tuple[GrantedPort, ...]
+
+
 def create(
     issuer: IssuerKey,
     *,
     issuer_id: str,
     tunnel: str,
     tunnel_id: str,
-    hostnames: Sequence[str],
+    wanted: Wanted,
     valid_for: int,
     fresh: Fresh,
 ) -> CredentialsFile:
-    """A new tunnel's credentials. ``hostnames`` are normalised patterns, ``valid_for`` seconds."""
+    """A new tunnel's credentials. ``valid_for`` is seconds."""
     issued_at = fresh.now_ms // 1000
-    names = [GrantedName(hostname, fresh.now_ms) for hostname in hostnames]
     return _issue(
         issuer,
         issuer_id=issuer_id,
         tunnel=tunnel,
         tunnel_id=tunnel_id,
-        names=names,
+        granted=_granted(wanted, {}, fresh.now_ms),
         version=fresh.now_ms,
         issued_at=issued_at,
         expires_at=issued_at + valid_for,
@@ -69,15 +88,15 @@ def renew(
     issuer: IssuerKey,
     *,
     issuer_keys: Sequence[str],
-    hostnames: Sequence[str] | None,
+    wanted: Wanted | None,
     valid_for: int,
     fresh: Fresh,
 ) -> CredentialsFile:
     """The same tunnel with a new key and later statements.
 
     ``issuer_keys`` are the thumbprints of a public key file that names ``issuer`` among others, empty when there is
-    none: a successor of the first key may sign for it only when such a file says that it is one. ``hostnames``
-    replaces the names; None keeps them.
+    none: a successor of the first key may sign for it only when such a file says that it is one. ``wanted`` replaces
+    what the tunnel may serve; None keeps it.
     """
     credential, grant = old.read_credential(), old.read_grant()
     issuer_id = credential.tunnel.issuer
@@ -94,7 +113,7 @@ def renew(
         issuer_id=issuer_id,
         tunnel=old.tunnel,
         tunnel_id=old.tunnel_id,
-        names=_carry_over(grant, hostnames, fresh.now_ms),
+        granted=_carry_over(grant, wanted, fresh.now_ms),
         version=max(grant.version + 1, fresh.now_ms),
         issued_at=issued_at,
         expires_at=issued_at + valid_for,
@@ -126,10 +145,25 @@ def _check_signer(thumbprint: str, issuer_id: str, issuer_keys: Sequence[str]) -
         )
 
 
-def _carry_over(grant: Grant, hostnames: Sequence[str] | None, now_ms: int) -> list[GrantedName]:
-    claimed = {name.hostname: name.claimed_at for name in grant.names}
-    wanted = list(claimed) if hostnames is None else list(hostnames)
-    return [GrantedName(hostname, claimed.get(hostname, now_ms)) for hostname in wanted]
+def _carry_over(grant: Grant, wanted: Wanted | None, now_ms: int) -> _Granted:
+    if wanted is None:
+        return _Granted(grant.names, grant.tls_names, grant.tcp_ports)
+    claimed = {name.hostname: name.claimed_at for name in (*grant.names, *grant.tls_names)}
+    claimed |= {port_name(port.port): port.claimed_at for port in grant.tcp_ports}
+    return _granted(wanted, claimed, now_ms)
+
+
+def _granted(wanted: Wanted, claimed: Mapping[str, int], now_ms: int) -> _Granted:
+    def name(hostname: str) -> GrantedName:
+        return GrantedName(hostname, claimed.get(hostname, now_ms), wanted.sources.get(hostname, ()))
+
+    def port(number: int) -> GrantedPort:
+        spelling = port_name(number)
+        return GrantedPort(number, claimed.get(spelling, now_ms), wanted.sources.get(spelling, ()))
+
+    return _Granted(
+        tuple(map(name, wanted.hostnames)), tuple(map(name, wanted.tls_hostnames)), tuple(map(port, wanted.tcp_ports))
+    )
 
 
 def _issue(
@@ -138,7 +172,7 @@ def _issue(
     issuer_id: str,
     tunnel: str,
     tunnel_id: str,
-    names: Sequence[GrantedName],
+    granted: _Granted,
     version: int,
     issued_at: int,
     expires_at: int,
@@ -158,7 +192,9 @@ def _issue(
         issuer,
         subject=tunnel_id,
         version=version,
-        names=names,
+        names=granted.names,
+        tls_names=granted.tls_names,
+        tcp_ports=granted.tcp_ports,
         issued_at=issued_at,
         expires_at=expires_at,
         issuer_id=issuer_id,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from culvert_cli.arguments import Subparsers, add_command, add_config, add_group, address, lifetime
 from culvert_cli.config_search import HELP as CONFIG_HELP
 from culvert_cli.config_search import find_config
+from culvert_cli.granting import add_streams, asked, described
 from culvert_cli.keys import load_issuer_key, load_public_keys
-from culvert_cli.outcome import SUCCESS, CommandError, load_role
+from culvert_cli.outcome import SUCCESS, CommandError, UsageError, load_role
 from culvert_cli.private_files import create_file, read_file, replace_file
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def _add_create(group: Subparsers) -> None:
             "culvert tunnel create home --issuer-key keys/issuer.key --hostname app.example.com \\\n"
             "    --hostname '*.dev.example.com' --credentials-file home.json\n"
             "culvert tunnel create demo --issuer-key keys/issuer.key --hostname demo.example.com \\\n"
-            "    --credentials-file demo.json --valid-for 12h"
+            "    --credentials-file demo.json --valid-for 12h\n"
+            "culvert tunnel create lab --issuer-key keys/issuer.key --tcp-port 20022 --tls-hostname db.example.com \\\n"
+            "    --allowed-source tcp:20022=192.0.2.0/24 --credentials-file lab.json"
         ),
         run=_create,
     )
@@ -69,9 +72,9 @@ def _add_create(group: Subparsers) -> None:
         "--hostname",
         metavar="H",
         action="append",
-        required=True,
         help="a name that the tunnel may serve, *.suffix for all below one; may be repeated",
     )
+    add_streams(parser)
     parser.add_argument("--credentials-file", metavar="F", type=Path, required=True, help="the file to write")
     _add_valid_for(parser, "365d")
     add_config(parser, text=argparse.SUPPRESS)
@@ -99,8 +102,10 @@ def _add_renew(group: Subparsers) -> None:
         "--hostname",
         metavar="H",
         action="append",
-        help="the names from now on, instead of the old ones; may be repeated (default: the old ones)",
+        help="the names from now on, instead of the old ones; may be repeated (default: the old ones). With any of "
+        "the next three options too, what they say replaces all that was granted",
     )
+    add_streams(parser)
     _add_valid_for(parser, "as long as the old one")
     add_config(parser, text=argparse.SUPPRESS)
 
@@ -171,13 +176,16 @@ def _create(arguments: argparse.Namespace) -> int:
         issuer_id = known[0].issuer_id
     if not arguments.name.strip() or len(arguments.name) > 253 or not arguments.name.isprintable():
         raise CommandError("A tunnel's name is 1 to 253 printable characters; choose another one.")
+    wanted = asked(arguments)
+    if wanted is None:
+        raise UsageError("A tunnel serves something: give --hostname, --tls-hostname or --tcp-port.")
     try:
         file = issuing.create(
             issuer,
             issuer_id=issuer_id,
             tunnel=arguments.name,
             tunnel_id=str(uuid.uuid4()),
-            hostnames=_patterns(arguments.hostname),
+            wanted=wanted,
             valid_for=arguments.valid_for or YEAR,
             fresh=_fresh(),
         )
@@ -202,7 +210,7 @@ def _renew(arguments: argparse.Namespace) -> int:
             old,
             issuer,
             issuer_keys=[key.thumbprint for key in known],
-            hostnames=None if arguments.hostname is None else _patterns(arguments.hostname),
+            wanted=asked(arguments),
             valid_for=arguments.valid_for or issuing.lifetime_of(old.read_credential()),
             fresh=_fresh(),
         )
@@ -225,22 +233,6 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _patterns(hostnames: list[str]) -> list[str]:
-    """Normalised, each once, in the order given."""
-    from culvert_ingress.hostnames import HostnameError, normalise_pattern
-
-    found: dict[str, None] = {}
-    problems: list[str] = []
-    for hostname in hostnames:
-        try:
-            found[normalise_pattern(hostname)] = None
-        except HostnameError as error:
-            problems.append(f"--hostname: {error}")
-    if problems:
-        raise CommandError(*problems)
-    return list(found)
-
-
 def _fresh() -> Fresh:
     from culvert_cli.issuing import Fresh
     from culvert_protocol.keys import generate_key
@@ -250,8 +242,8 @@ def _fresh() -> Fresh:
 
 def _report(verb: str, file: CredentialsFile, path: Path) -> None:
     credential, grant = file.read_credential(), file.read_grant()
-    names = ", ".join(name.hostname for name in grant.names) if grant else ""
     print(f"{verb} tunnel {file.tunnel} ({file.tunnel_id})")
-    print(f"Hostnames:   {names}")
+    for line in described(grant) if grant else ():
+        print(line)
     print(f"Valid until: {datetime.fromtimestamp(credential.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC")
     print(f"Credentials: {path}  (secret; name it in config.yml as credentials-file)")

@@ -30,20 +30,29 @@ FALLBACK = "fallback"
 class Applied:
     """A document made ready for requests. Rules are compiled when they are first matched."""
 
-    __slots__ = ("_fallback", "_targets", "document", "router")
+    __slots__ = ("_by_port", "_fallback", "_targets", "document", "router")
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.router = Router(document)
         self._targets: dict[str, Target] = {}
+        # Of two rules with one port, which only a hand-made document has, the first counts, as for hostnames.
+        ports = [(rule.relay_port, rule) for rule in reversed(document.rules) if rule.relay_port is not None]
+        self._by_port: dict[int, Rule] = dict(ports)
         status = document.fallback_status
         self._fallback = own_answer(FALLBACK, status, status_page(status), reason="no_rule")
 
     def target(self, host: str, path: bytes) -> Target:
         """What serves this normalised host and path."""
         rule = self.router.match(host, path)
-        if rule is None:
-            return self._fallback
+        return self._fallback if rule is None else self._compiled(rule)
+
+    def port_target(self, port: int) -> Target | None:
+        """What takes connections of this TCP port of the relay; None: no rule does."""
+        rule = self._by_port.get(port)
+        return None if rule is None else self._compiled(rule)
+
+    def _compiled(self, rule: Rule) -> Target:
         target = self._targets.get(rule.id)
         if target is None:
             target = compile_rule(rule, policy=self.document.address_policy.value, hello_world=hello_world.PAGE)
@@ -80,8 +89,13 @@ def plan_change(old: Document | None, new: Document) -> Change:
     """
     if old is None:
         return Change(new, new)
-    stays = set(new.hostnames())
-    leaving = [rule for rule in old.rules if rule.hostname and rule.hostname not in stays]
+    stays, ports = set(new.hostnames()), set(new.relay_ports())
+    leaving = [
+        rule
+        for rule in old.rules
+        if (rule.hostname and rule.hostname not in stays)
+        or (rule.relay_port is not None and rule.relay_port not in ports)
+    ]
     if not leaving:
         return Change(new, new)
     exact = [rule for rule in leaving if not rule.hostname.startswith("*.")]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from culvert_connector.tallies import Tallies
-from culvert_transport.instruments import ROUND_TRIP_BUCKETS, Histogram, Instrument
+from culvert_transport.instruments import OTHER, ROUND_TRIP_BUCKETS, Histogram, Instrument
 from culvert_transport.traffic import TrafficInstruments
 
 SESSION_STATES: Final = ("connecting", "connected", "draining")
@@ -49,6 +49,12 @@ CREDENTIAL_EXPIRY: Final = Instrument(
     "culvert_credential_expiry_timestamp_seconds",
     "When the credential in use expires, unix seconds.",
 )
+TCP_CONNECTIONS: Final = Instrument(
+    "counter",
+    "culvert_connector_tcp_connections_total",
+    "Connections passed on as bytes, by rule and whether the origin could be reached.",
+    ("rule", "outcome"),
+)
 UNVERIFIED: Final = Instrument("gauge", "culvert_connector_unverified_rules", "Rules with noTLSVerify in force.")
 ORIGINS_OPEN: Final = Instrument("gauge", "culvert_connector_origin_connections", "Connections to origins.")
 ORIGINS_IDLE: Final = Instrument(
@@ -74,23 +80,40 @@ INSTRUMENTS: Final = (
     ORIGINS_OPEN,
     ORIGINS_IDLE,
     *TRAFFIC,
+    TCP_CONNECTIONS,
 )
 """All of them, in the order of the exposition and of docs/metrics.md."""
 
 
 class Counters:
-    """What serving adds to: requests in `rules`, round trips of all sessions, sessions dialled again by reason."""
+    """What serving adds to: requests in `rules`, round trips of all sessions, sessions dialled again by reason.
 
-    __slots__ = ("reconnects", "round_trips", "rules")
+    `connections[rule]` counts connections passed on as bytes: those that failed, and those that came to stand.
+    """
+
+    __slots__ = ("connections", "reconnects", "round_trips", "rules")
 
     def __init__(self) -> None:
         self.rules = Tallies()
         self.round_trips = Histogram(ROUND_TRIP_BUCKETS)
         self.reconnects: dict[str, int] = {}
+        self.connections: dict[str, list[int]] = {}
 
     def reconnect(self, reason: str) -> None:
         """A session is dialled again; `reason` is a token from a literal list."""
         self.reconnects[reason] = self.reconnects.get(reason, 0) + 1
+
+    def connection(self, rule: str, connected: bool) -> None:
+        """One TCP connection for this rule (as `rules` labels it) came to stand, or did not."""
+        row = self.connections.get(rule)
+        if row is None:
+            row = self.connections[rule] = [0, 0]
+        row[connected] += 1
+
+    def keep_rules(self, kept: set[str]) -> None:
+        """Forgets rules that are no longer configured."""
+        self.rules.keep(kept)
+        self.connections = {rule: row for rule, row in self.connections.items() if rule in kept or rule == OTHER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +152,9 @@ def _parts(counters: Counters, now: Readings) -> Iterator[str]:
     yield ORIGINS_OPEN.one(now.origins_open)
     yield ORIGINS_IDLE.one(now.origins_idle)
     yield from TRAFFIC.parts(counters.rules)
+    yield TCP_CONNECTIONS.many(
+        ((rule, outcome), count)
+        for rule, row in counters.connections.items()
+        for outcome, count in zip(("failed", "connected"), row, strict=True)
+        if count
+    )

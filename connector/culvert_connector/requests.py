@@ -11,17 +11,22 @@ Invariant: every stream that is opened gets a listener and exactly one outcome. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
 
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
 from culvert_connector.origins import request
 from culvert_connector.origins.exchange import Connections, Exchange
-from culvert_connector.origins.targets import AnswerTarget, OriginTarget
+from culvert_connector.origins.passage import Passage
+from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
 from culvert_http1.path import PathError
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.stream import Stream
 from culvert_transport.traffic import Traffic
+
+NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'culvert access tcp --hostname NAME'.\n"
 
 
 class Requests:
@@ -30,6 +35,7 @@ class Requests:
     def __init__(self, *, current: Callable[[], Applied | None], connections: Connections, counters: Counters) -> None:
         self._current = current
         self._connections = connections
+        self._counters = counters
         self._rules = counters.rules
 
     def open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
@@ -38,8 +44,8 @@ class Requests:
         if applied is None:
             self._refuse(stream, ResetCode.REFUSED, "no_configuration")
             return
-        if head.kind not in (Kind.HTTP, Kind.UPGRADE):
-            self._refuse(stream, ResetCode.UNAVAILABLE, "tcp_not_supported")
+        if head.kind == Kind.TCP:
+            self._passage(applied, stream, head, body, fin)
             return
         problem = request.problem(head)
         if problem is not None:
@@ -56,6 +62,8 @@ class Requests:
             return
         target = applied.target(host, path)
         traffic = self._rules.of(target.rule_id)
+        if isinstance(target, OriginTarget) and target.pipe:
+            target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
             Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:
@@ -65,9 +73,22 @@ class Requests:
                 traffic.sent += len(target.body)
             _answer(stream, target, upload_ended=fin, bodiless=head.method == b"HEAD")
 
+    def _passage(self, applied: Applied, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
+        """A connection of one of the relay's TCP ports, or one with a TLS server name."""
+        if head.host:
+            target: Target | None = applied.target(head.host.decode("ascii", "replace"), b"/")
+        else:
+            target = applied.port_target(head.local_port)
+        if not isinstance(target, OriginTarget) or not target.pipe or target.by_name != bool(head.host):
+            self._refuse(stream, ResetCode.UNAVAILABLE, "no_rule")
+            return
+        traffic = self._rules.of(target.rule_id)
+        ended = partial(self._counters.connection, traffic.labels[0])
+        Passage(stream, target, self._connections, traffic, ended).begin(body, fin)
+
     def forget_rules(self, kept: set[str]) -> None:
         """Drops what is remembered of rules that are no longer configured, so that ids do not pile up."""
-        self._rules.keep(kept)
+        self._counters.keep_rules(kept)
 
     def under_way(self, streams: Iterable[Stream]) -> dict[str, int]:
         """How many of these streams each rule serves at the moment, for the metrics."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +37,8 @@ RESOLVE_AGE: Final = 1.0
 """Seconds a resolution is used: a dial resolves again, several at once share."""
 RESOLVE_EVERY: Final = 15.0
 """Seconds between resolutions while nothing is dialled, to see relays that were added."""
+FAREWELL_WITHIN: Final = 0.5
+"""Seconds that a peer which reads nothing may hold up the exit."""
 MAX_LEAVING: Final = 32
 """Sessions that left their place and still serve; beyond it the oldest is closed."""
 
@@ -158,27 +160,22 @@ class SessionSet:
         """
         self._stopping = True
         await self._stop_tasks()
-        sessions = self.sessions()
-        for session in sessions:
+        begun, every = self._loop.time(), self.sessions()
+        for session in every:
             session.drain(reason)
-        begun = self._loop.time()
         while self._loop.time() < deadline:
-            sessions = [one for one in sessions if one.state is not State.CLOSED]
-            if not sessions:
-                return
+            sessions = [one for one in every if one.state is not State.CLOSED]
             late = self._loop.time() - begun > acknowledged_within
-            if late and not any(one.streams or one.link.queued for one in sessions):
+            if not sessions or (late and not any(one.streams or one.link.queued for one in sessions)):
                 break
             await asyncio.sleep(min(0.05, max(deadline - self._loop.time(), 0.0)))
-        for session in sessions:
-            session.close("the connector stops")
+        await _end(every)
 
     async def close(self) -> None:
         """Ends everything now."""
         self._stopping = True
         await self._stop_tasks()
-        for session in self.sessions():
-            session.close("the connector stops")
+        await _end(self.sessions())
 
     # -- what others read --------------------------------------------------------------------------------------
 
@@ -498,3 +495,14 @@ class SessionSet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._book.close()
+
+
+async def _end(sessions: Sequence[RelaySession]) -> None:
+    """Closes them, and lets the farewells leave before the loop ends."""
+    for session in sessions:
+        session.close("the connector stops")
+    leaving = [asyncio.ensure_future(session.link.gone()) for session in sessions]
+    if leaving:
+        _, slow = await asyncio.wait(leaving, timeout=FAREWELL_WITHIN)
+        for waiting in slow:
+            waiting.cancel()

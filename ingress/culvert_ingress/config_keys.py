@@ -189,7 +189,13 @@ RULE: dict[str, Key] = {
     "hostname": _honoured("a name, or *.suffix for every name below it (not the suffix itself); none: every hostname"),
     "path": _honoured("RE2 expression, at most 256 characters, that may match anywhere in the path; none: every path"),
     "service": _honoured(
-        "http://, https://, ws:// or wss:// with host and port, unix:PATH, unix+tls:PATH, http_status:N or hello_world"
+        "http://, https://, ws:// or wss:// with host and port, unix:PATH, unix+tls:PATH, http_status:N, hello_world; "
+        "or tcp://, ssh://, rdp://, smb:// (bytes as they are, by relayPort or `culvert access tcp`) and tls:// "
+        "(by TLS server name on the relay's HTTPS port, terminated by the service)"
+    ),
+    "relayPort": _honoured(
+        "TCP port of the relay whose connections a tcp://, ssh://, rdp:// or smb:// service gets; granted with "
+        "`culvert tunnel create --tcp-port`. A rule with relayPort and no hostname takes nothing else"
     ),
     "originRequest": _honoured("how this rule's origin is spoken to"),
     "rewrite": _refused("paths are passed on as they come; rewriting is not supported yet"),

@@ -16,6 +16,7 @@ from culvert_ingress.config_services import ServiceError, parse_service
 from culvert_ingress.hostnames import HostnameError, normalise_pattern, wildcard_suffixes
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header
 from culvert_ingress.paths import PathValueError, check_path
+from culvert_ingress.relay_ports import problem_of
 from culvert_ingress.rules import OriginRequest, PathMatch, PathType, Rule, Service, StatusService
 
 __all__ = ["read_rules"]
@@ -50,12 +51,18 @@ def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tupl
         before = len(problems.found)
         section = Section(item, RULE, problems, rule=number, name="")
         request, pool = _origin_request(section.get("originRequest"), defaults, default_pool, problems, rule=number)
-        rule = Rule(f"rule-{number}", _hostname(section), _path(section), _service(section), request)
+        rule = Rule(
+            f"rule-{number}", _hostname(section), _path(section), _service(section), request, _relay_port(section)
+        )
         rules.append(rule)
         pools.append(pool)
+        problem = problem_of(rule) if len(problems.found) == before else None
+        if problem is not None:
+            section.problem(problem)
         if len(problems.found) == before:
             sound.append((number, rule))
     _check_catch_all(sound, len(items), problems)
+    _check_ports(sound, problems)
     _check_shadows(sound, problems)
     return tuple(rules), tuple(pools)
 
@@ -95,6 +102,12 @@ def _service(section: Section) -> Service:
     except ServiceError as error:
         section.problem(str(error))
         return StatusService(404)
+
+
+def _relay_port(section: Section) -> int | None:
+    if section.get("relayPort") is None:
+        return None
+    return section.integer("relayPort", default=1, low=1, high=65535)
 
 
 def _origin_request(
@@ -146,7 +159,7 @@ def _host_header(section: Section) -> str | None:
 
 def _check_catch_all(sound: Sequence[_READ], count: int, problems: Problems) -> None:
     for number, rule in sound:
-        catch_all = not rule.hostname and rule.path is None
+        catch_all = not rule.hostname and rule.path is None and not rule.by_port_only
         if number == count and not catch_all:
             problems.add(
                 number, f"The last rule must match every request, without hostname and path; add {_CATCH_ALL} after it."
@@ -159,9 +172,21 @@ def _check_catch_all(sound: Sequence[_READ], count: int, problems: Problems) -> 
             )
 
 
+def _check_ports(sound: Sequence[_READ], problems: Problems) -> None:
+    first: dict[int, int] = {}
+    for number, rule in sound:
+        if rule.relay_port is None:
+            continue
+        earlier = first.setdefault(rule.relay_port, number)
+        if earlier != number:
+            problems.add(number, f"Rule #{earlier} has relayPort {rule.relay_port} already; give each rule its own.")
+
+
 def _check_shadows(sound: Sequence[_READ], problems: Problems) -> None:
     first: dict[tuple[str, str | None], int] = {}
     for number, rule in sound:
+        if rule.by_port_only:
+            continue
         path = None if rule.path is None else rule.path.value
         name = rule.hostname
         wider = [f"*.{suffix}" for suffix in wildcard_suffixes(name)]

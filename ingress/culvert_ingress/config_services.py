@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 
 from culvert_ingress.addresses import AddressError, host_name_or_ip, join_address
 from culvert_ingress.origin_fields import OriginFieldError, check_socket_path
+from culvert_ingress.relay_ports import TCP_DEFAULT_PORTS
 from culvert_ingress.rules import (
     HelloWorldService,
     HTTPService,
     Service,
     StatusService,
+    TCPService,
     UnavailableService,
     UnixService,
 )
@@ -30,8 +32,6 @@ HTTP_SCHEMES: Mapping[str, tuple[str, int]] = {
 }
 """Scheme in the file -> scheme spoken to the origin, default port. WebSocket needs no scheme of its own."""
 
-TCP_SCHEMES = frozenset(("tcp", "ssh", "rdp", "smb"))
-
 WORDS: Mapping[str, Service] = {
     "hello_world": HelloWorldService(),
     "hello-world": HelloWorldService(),
@@ -45,7 +45,10 @@ REFUSED_WORDS: Mapping[str, str] = {
     "socks5": "SOCKS proxies are not supported yet; remove the rule.",
 }
 
-FORMS = "http://, https://, ws://, wss://, unix:, unix+tls:, http_status: or hello_world"
+FORMS = (
+    "http://, https://, ws://, wss://, unix:, unix+tls:, tcp://, ssh://, rdp://, smb://, tls://, http_status: or "
+    "hello_world"
+)
 
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>.*))?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -75,6 +78,8 @@ def describe_service(service: Service) -> str:
     """The service as `config.yml` would say it."""
     match service:
         case HTTPService(scheme, host, port):
+            return f"{scheme}://{join_address(host, port)}"
+        case TCPService(scheme, host, port):
             return f"{scheme}://{join_address(host, port)}"
         case UnixService(path, tls):
             return f"unix{'+tls' if tls else ''}:{path}"
@@ -120,12 +125,7 @@ def _url(text: str) -> Service:
         hint = f"write http://{text[:80]}" if _BARE.fullmatch(text) else f"services start with {FORMS}"
         raise ServiceError(f"The service {shown} has no scheme; {hint}.")
     scheme = scheme.lower()
-    if scheme in TCP_SCHEMES:
-        raise ServiceError(
-            f"The service {shown} is a TCP service, which is not supported yet; remove the rule, "
-            "or publish the service over HTTP until it is."
-        )
-    if scheme not in HTTP_SCHEMES:
+    if scheme not in HTTP_SCHEMES and scheme not in TCP_DEFAULT_PORTS:
         raise ServiceError(f"The service {shown} has the unknown scheme {scheme[:40]!r}; services start with {FORMS}.")
     for character, what in (("?", "a query"), ("#", "a fragment"), ("/", "a path"), ("\\", "a backslash")):
         if character in rest:
@@ -133,11 +133,13 @@ def _url(text: str) -> Service:
             raise ServiceError(
                 f"The service {shown} has {what}; origins get what the visitor sent: write {fixed[:80]!r}."
             )
+    if scheme in TCP_DEFAULT_PORTS:
+        return TCPService(scheme, *_authority(rest, shown, TCP_DEFAULT_PORTS[scheme]))
     spoken, default_port = HTTP_SCHEMES[scheme]
     return HTTPService(spoken, *_authority(rest, shown, default_port))
 
 
-def _authority(text: str, shown: str, default_port: int) -> tuple[str, int]:
+def _authority(text: str, shown: str, default_port: int | None) -> tuple[str, int]:
     parts = _AUTHORITY.fullmatch(text)
     if parts is None or not parts["host"]:
         raise ServiceError(
@@ -148,7 +150,11 @@ def _authority(text: str, shown: str, default_port: int) -> tuple[str, int]:
         raise ServiceError(
             f"The service {shown} has no port from 1 to 65535; write a service such as http://localhost:3000."
         )
+    if port is None:
+        if default_port is None:
+            raise ServiceError(f"The service {shown} names no port; write one such as tcp://localhost:5432.")
+        port = str(default_port)
     try:
-        return host_name_or_ip(parts["host"]), int(port) if port is not None else default_port
+        return host_name_or_ip(parts["host"]), int(port)
     except AddressError as error:
         raise ServiceError(f"The host of the service cannot be used: {error}") from None

@@ -21,6 +21,7 @@ from culvert_ingress.addresses import AddressError, join_address, split_address
 from culvert_ingress.certificates import MAX_PEM, CertificateError, check_certificates
 from culvert_ingress.origin_fields import OriginFieldError, check_server_name
 from culvert_ingress.reading import ObjectReader, ReadingError
+from culvert_ingress.relay_ports import relay_ports
 from culvert_ingress.rule_json import read_rule, write_rule
 from culvert_ingress.rules import Rule
 
@@ -111,8 +112,13 @@ class Document:
         return _GZIP_HEADER + packer.compress(data) + packer.flush() + trailer
 
     def hostnames(self) -> tuple[str, ...]:
-        """The distinct hostnames and patterns of the rules, sorted: what this document needs a grant for."""
+        """The distinct hostnames and patterns of the rules, sorted: what this document needs a grant for, besides the
+        ports of `relay_ports`."""
         return tuple(sorted({rule.hostname for rule in self.rules if rule.hostname}))
+
+    def relay_ports(self) -> tuple[int, ...]:
+        """The distinct TCP ports of the relay that rules take connections of, sorted."""
+        return relay_ports(self.rules)
 
 
 def _decompress(data: bytes) -> bytes:

@@ -42,6 +42,8 @@ def describe_rule(rule: Rule) -> str:
     if rule.path is not None:
         kind = "" if rule.path.type is PathType.SEARCH else f" ({rule.path.type})"
         lines.append(f"  path: {rule.path.value}{kind}")
+    if rule.relay_port is not None:
+        lines.append(f"  relayPort: {rule.relay_port}")
     lines.append(f"  service: {describe_service(rule.service)}")
     return "\n".join(lines)
 

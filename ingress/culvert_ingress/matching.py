@@ -43,6 +43,8 @@ class Router:
         self._shared: dict[str, tuple[_Candidate, ...]] = {}
         self._cache: dict[str, tuple[_Candidate, ...]] = {}
         for index, rule in enumerate(source.rules):
+            if rule.by_port_only:
+                continue
             entry = (index, compile_path(rule.path), rule)
             if not rule.hostname:
                 self._any.append(entry)

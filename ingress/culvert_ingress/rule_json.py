@@ -16,6 +16,7 @@ from culvert_ingress.hostnames import HostnameError, normalise_pattern
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name, check_socket_path
 from culvert_ingress.paths import MAX_VALUE, PathValueError, check_path
 from culvert_ingress.reading import ObjectReader, ReadingError
+from culvert_ingress.relay_ports import TCP_SCHEMES, problem_of
 from culvert_ingress.rules import (
     HelloWorldService,
     HTTPService,
@@ -25,6 +26,7 @@ from culvert_ingress.rules import (
     Rule,
     Service,
     StatusService,
+    TCPService,
     UnavailableService,
     UnixService,
 )
@@ -44,26 +46,34 @@ _SENTENCES = (HostnameError, PathValueError, AddressError, CertificateError, Dur
 def read_rule(value: object, place: str) -> Rule:
     """A rule from its JSON object. Raises ReadingError."""
     reader = ObjectReader(value, place)
+    relay_port = reader.integer("relayPort", low=1, high=65535) if reader.has("relayPort") else None
     rule = Rule(
         id=reader.text("id", longest=MAX_ID),
         hostname=_hostname(reader),
         path=_path(reader),
         service=_service(reader.take("service"), reader.at("service")),
         origin_request=_origin_request(reader.take("originRequest"), reader.at("originRequest")),
+        relay_port=relay_port,
     )
     reader.finish()
+    problem = problem_of(rule)
+    if problem is not None:
+        raise ReadingError(f"{place}: {problem}")
     return rule
 
 
 def write_rule(rule: Rule) -> JSON:
-    """The JSON object of a rule, with every key that schema 1 has."""
-    return {
+    """The JSON object of a rule, with every key that schema 1 has; later ones only where they say something."""
+    written: JSON = {
         "id": rule.id,
         "hostname": rule.hostname,
         "path": None if rule.path is None else {"type": str(rule.path.type), "value": rule.path.value},
         "service": _write_service(rule.service),
         "originRequest": _write_origin_request(rule.origin_request),
     }
+    if rule.relay_port is not None:
+        written["relayPort"] = rule.relay_port
+    return written
 
 
 def _checked(check: Callable[[str], str], value: str, place: str) -> str:
@@ -113,6 +123,12 @@ def _http(reader: ObjectReader) -> Service:
     return HTTPService(scheme, host, reader.integer("port", low=1, high=65535))
 
 
+def _tcp(reader: ObjectReader) -> Service:
+    scheme = reader.choice("scheme", {name: name for name in sorted(TCP_SCHEMES)})
+    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_NAME), reader.at("host"))
+    return TCPService(scheme, host, reader.integer("port", low=1, high=65535))
+
+
 def _unix(reader: ObjectReader) -> Service:
     path = _checked(check_socket_path, reader.text("path", longest=MAX_NAME), reader.at("path"))
     return UnixService(path, reader.boolean("tls"))
@@ -121,6 +137,7 @@ def _unix(reader: ObjectReader) -> Service:
 _SERVICES: Mapping[str, Callable[[ObjectReader], Service]] = {
     "http": _http,
     "unix": _unix,
+    "tcp": _tcp,
     "httpStatus": lambda reader: StatusService(reader.integer("status", low=200, high=599)),
     "helloWorld": lambda reader: HelloWorldService(),
     "unavailable": lambda reader: UnavailableService(reader.text("message", longest=MAX_MESSAGE, empty=True)),
@@ -131,6 +148,8 @@ def _write_service(service: Service) -> JSON:
     match service:
         case HTTPService(scheme, host, port):
             return {"type": "http", "scheme": scheme, "host": host, "port": port}
+        case TCPService(scheme, host, port):
+            return {"type": "tcp", "scheme": scheme, "host": host, "port": port}
         case UnixService(path, tls):
             return {"type": "unix", "path": path, "tls": tls}
         case StatusService(status):

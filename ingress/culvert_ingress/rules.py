@@ -21,6 +21,7 @@ __all__ = [
     "Rule",
     "Service",
     "StatusService",
+    "TCPService",
     "UnavailableService",
     "UnixService",
 ]
@@ -79,7 +80,22 @@ class UnavailableService:
     message: str
 
 
-Service = HTTPService | UnixService | StatusService | HelloWorldService | UnavailableService
+@dataclass(frozen=True, slots=True)
+class TCPService:
+    """An origin whose bytes are passed on as they are. `scheme` is tcp, ssh, rdp or smb, which mean the same, or tls:
+    chosen by the server name in a visitor's ClientHello and terminated by the origin."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def passthrough(self) -> bool:
+        """Whether visitors come by TLS server name."""
+        return self.scheme == "tls"
+
+
+Service = HTTPService | UnixService | TCPService | StatusService | HelloWorldService | UnavailableService
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +118,20 @@ class OriginRequest:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `hostname` is a normalised exact name or `*.suffix`, or "" for any; `path` None is any path."""
+    """One rule. `hostname` is a normalised exact name or `*.suffix`, or "" for any; `path` None is any path.
+
+    `relay_port` is the relay's TCP port whose connections this rule takes, besides those for its hostname; a rule
+    that has one and no hostname takes no others. Only a TCPService that is not passed through by name may have one.
+    """
 
     id: str
     hostname: str
     path: PathMatch | None
     service: Service
     origin_request: OriginRequest = OriginRequest()
+    relay_port: int | None = None
+
+    @property
+    def by_port_only(self) -> bool:
+        """Whether no hostname leads to this rule."""
+        return self.relay_port is not None and not self.hostname

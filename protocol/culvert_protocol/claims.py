@@ -33,13 +33,6 @@ def confirmation(claims: Mapping[str, Any]) -> PublicKey:
         raise StatementError("bad_claim", "'cnf' must hold one Ed25519 public key as a 'jwk'.") from None
 
 
-def port(item: object) -> int:
-    """One entry of a list of TCP ports."""
-    if type(item) is not int or not 1 <= item <= 65535:
-        raise StatementError("bad_claim", "'tcpPorts' lists numbers from 1 to 65535.")
-    return item
-
-
 def claim(claims: Mapping[str, Any], name: str) -> Any:
     """Any value, as long as it is there."""
     try:

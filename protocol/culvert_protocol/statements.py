@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, NewType
 
 from culvert_protocol import claims as fields
 from culvert_protocol import jws
+from culvert_protocol.granted import GrantedName, GrantedPort, read_names, read_ports, write_name, write_port
 from culvert_protocol.jws import REASONS, StatementError
 from culvert_protocol.keys import (
     IssuerKey,
@@ -36,9 +37,9 @@ from culvert_protocol.keys import (
 
 __all__ = [
     "AUDIENCE", "CREDENTIAL_TYPE", "GRANT_TYPE", "LEEWAY_SECONDS", "MAX_CREDENTIAL_SIZE", "MAX_GRANT_SIZE",
-    "MAX_REVOCATION_SIZE", "REASONS", "REVOCATION_TYPE", "Credential", "Grant", "GrantedName", "IssuerKey",
-    "KeyFormatError", "PrivateKey", "PublicKey", "Revocation", "StatementError", "TunnelId", "TunnelIdentity",
-    "check_proof", "generate_issuer_key", "generate_key", "key_set", "load_issuer_private",
+    "MAX_REVOCATION_SIZE", "REASONS", "REVOCATION_TYPE", "Credential", "Grant", "GrantedName", "GrantedPort",
+    "IssuerKey", "KeyFormatError", "PrivateKey", "PublicKey", "Revocation", "StatementError", "TunnelId",
+    "TunnelIdentity", "check_proof", "generate_issuer_key", "generate_key", "key_set", "load_issuer_private",
     "load_issuer_public", "prove", "read_credential", "read_grant", "sign_credential", "sign_grant",
     "sign_revocation", "verify_credential", "verify_grant", "verify_revocation",
 ]  # fmt: skip
@@ -86,21 +87,17 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class GrantedName:
-    """A hostname (or ``*.`` pattern) and when it was claimed, unix milliseconds: the older claim wins."""
-
-    hostname: str
-    claimed_at: int
-
-
-@dataclass(frozen=True, slots=True)
 class Grant:
-    """The tunnel may serve these names. A higher ``version`` replaces a lower one. Times are unix seconds."""
+    """The tunnel may serve these names and ports. A higher ``version`` replaces a lower one. Times are unix seconds.
+
+    ``names`` are served as HTTP, ``tls_names`` passed through undecrypted, ``tcp_ports`` opened at the relay.
+    """
 
     tunnel: TunnelIdentity
     version: int
     names: tuple[GrantedName, ...]
-    tcp_ports: tuple[int, ...]
+    tls_names: tuple[GrantedName, ...]
+    tcp_ports: tuple[GrantedPort, ...]
     issued_at: int
     expires_at: int
     signed_by: str
@@ -155,17 +152,20 @@ def sign_grant(
     names: Sequence[GrantedName],
     issued_at: int,
     expires_at: int,
-    tcp_ports: Iterable[int] = (),
+    tls_names: Sequence[GrantedName] = (),
+    tcp_ports: Iterable[GrantedPort] = (),
     issuer_id: str | None = None,
 ) -> str:
-    """A grant of ``names`` to the tunnel ``subject``; ``version`` > 0. Otherwise as ``sign_credential``."""
+    """A grant of names and ports to the tunnel ``subject``; ``version`` > 0. Otherwise as ``sign_credential``."""
     claims = {
         **_shared_claims(issuer, issuer_id=issuer_id, subject=subject, issued_at=issued_at),
         "exp": expires_at,
         "version": version,
-        "names": [{"hostname": name.hostname, "claimedAt": name.claimed_at} for name in names],
-        "tcpPorts": list(tcp_ports),
+        "names": [write_name(name) for name in names],
+        "tcpPorts": [write_port(port) for port in tcp_ports],
     }
+    if tls_names:
+        claims["tlsNames"] = [write_name(name) for name in tls_names]
     _grant(claims, issuer.public.thumbprint)
     return _bounded(jws.sign(issuer, typ=GRANT_TYPE, claims=claims), MAX_GRANT_SIZE)
 
@@ -287,14 +287,19 @@ def _credential(claims: Mapping[str, Any], signed_by: str) -> Credential:
 
 def _grant(claims: Mapping[str, Any], signed_by: str) -> Grant:
     tunnel, issued_at = _shared(claims)
-    names = tuple(_granted_name(item) for item in fields.items(claims, "names"))
-    if len({name.hostname for name in names}) != len(names):
-        raise StatementError("bad_claim", "A hostname appears twice in 'names'.")
+    names = read_names(fields.items(claims, "names"), "names")
+    tls_names = read_names(_optional(claims, "tlsNames"), "tlsNames")
+    if len({name.hostname for name in (*names, *tls_names)}) != len(names) + len(tls_names):
+        raise StatementError("bad_claim", "A hostname appears twice in 'names' and 'tlsNames'.")
+    ports = read_ports(_optional(claims, "tcpPorts"))
+    if len({port.port for port in ports}) != len(ports):
+        raise StatementError("bad_claim", "A port appears twice in 'tcpPorts'.")
     grant = Grant(
         tunnel=tunnel,
         version=fields.integer(claims, "version", least=1),
         names=names,
-        tcp_ports=tuple(fields.port(item) for item in _tcp_ports(claims)),
+        tls_names=tls_names,
+        tcp_ports=ports,
         issued_at=issued_at,
         expires_at=fields.integer(claims, "exp"),
         signed_by=signed_by,
@@ -320,16 +325,8 @@ def _shared(claims: Mapping[str, Any]) -> tuple[TunnelIdentity, int]:
     return tunnel, fields.integer(claims, "iat")
 
 
-def _tcp_ports(claims: Mapping[str, Any]) -> list[Any]:
-    return fields.items(claims, "tcpPorts") if "tcpPorts" in claims else []  # the one optional claim
-
-
-def _granted_name(item: object) -> GrantedName:
-    # A member that is not known may be a restriction (a later version's 'allowedSources'): granting the name
-    # without it would grant more than the issuer meant. So it is refused, unlike an unknown claim.
-    if type(item) is not dict or item.keys() != {"hostname", "claimedAt"}:
-        raise StatementError("bad_claim", "Every entry of 'names' has exactly 'hostname' and 'claimedAt'.")
-    return GrantedName(hostname=fields.hostname(item, "hostname"), claimed_at=fields.integer(item, "claimedAt"))
+def _optional(claims: Mapping[str, Any], name: str) -> list[Any]:
+    return fields.items(claims, name) if name in claims else []
 
 
 def _check_issuer(tunnel: TunnelIdentity, key: PublicKey) -> None:

@@ -5,10 +5,8 @@ else. Must not know sockets, sessions or certificates' contents (`issuers` and `
 Invariant: a `RelayConfig` names at least one issuer and one tunnel listener, and no address twice.
 """
 
-import difflib
 import ipaddress
 import itertools
-import os
 import re
 import socket
 from collections.abc import Mapping
@@ -19,16 +17,21 @@ from typing import Any, Final
 import yaml
 
 from culvert_ingress.hostnames import HostnameError, normalise, normalise_pattern
+from culvert_relay import config_access, config_front
+from culvert_relay.config_access import NOTHING, Access
+from culvert_relay.config_front import Front
+from culvert_relay.config_values import ConfigError
+from culvert_relay.config_values import mapping as _mapping
+from culvert_relay.config_values import path as _path
+
+__all__ = ["Address", "ConfigError", "Front", "IssuerConfig", "Listen", "RelayConfig", "config_path", "parse_config",
+           "read_config"]  # fmt: skip
 
 CONFIG_VARIABLE: Final = "CULVERT_CONFIG"
 MAX_FILE: Final = 1 << 20
 DEFAULT_ADMIN: Final = "127.0.0.1:9901"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the message is one sentence that says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Listen:
     https: tuple[Address, ...] = ()
     tunnel: tuple[Address, ...] = ()
     admin: Address = Address("127.0.0.1", 9901)
+    tcp: tuple[str, ...] = ()
+    """Interfaces (IP addresses or host names, "" = every one) on which granted TCP ports are opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +68,6 @@ class IssuerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessLogConfig:
-    """Where the access log goes (`path` None: standard output) and whether it shows queries."""
-
-    path: Path | None = None
-    query: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TracingConfig:
-    """Whether requests get an `X-Request-Id`, and a `traceparent` when they come without."""
-
-    request_id: bool = False
-    traceparent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class RelayConfig:
     """Everything that `relay.yml` says, with paths resolved against the file's own folder."""
 
@@ -87,8 +76,8 @@ class RelayConfig:
     listen: Listen
     certificate_dir: Path
     issuers: tuple[IssuerConfig, ...] = field(default=())
-    access_log: AccessLogConfig | None = None
-    tracing: TracingConfig = TracingConfig()
+    front: Front = config_front.DEFAULT_FRONT
+    access: Access = NOTHING
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -122,7 +111,8 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers", "accessLog", "tracing"})
+    known = {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS, *config_access.KEYS}
+    top = _mapping(document, "the file", known)
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -132,15 +122,14 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
     tls = _mapping(top.get("tls", {}), "tls", {"certificateDir"})
     if "certificateDir" not in tls:
         raise ConfigError("tls.certificateDir is missing: the folder with <name>.crt and <name>.key pairs.")
-    access_log = _access_log(top["accessLog"], folder) if "accessLog" in top else None
     return RelayConfig(
         id=_relay_id(top.get("id")),
         server_names=_server_names(top.get("serverNames")),
         listen=listen,
         certificate_dir=_path(tls["certificateDir"], "tls.certificateDir", folder),
         issuers=_issuers(top["issuers"], folder),
-        access_log=access_log,
-        tracing=_tracing(top.get("tracing", {}), logged=access_log is not None),
+        front=config_front.read_front(top),
+        access=config_access.read_access(top, folder),
     )
 
 
@@ -161,18 +150,6 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def _mapping(value: Any, where: str, known: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a mapping with the keys {', '.join(sorted(known))}.")
-    for key in value:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(sorted(known))}."
-            place = "" if where == "the file" else f" in {where}"
-            raise ConfigError(f"Unknown key {key}{place}: {hint}")
-    return value
 
 
 def _relay_id(value: Any) -> str:
@@ -199,7 +176,7 @@ def _server_names(value: Any) -> tuple[str, ...]:
 
 
 def _listen(value: Any) -> Listen:
-    listen = _mapping({} if value is None else value, "listen", {"http", "https", "tunnel", "admin"})
+    listen = _mapping({} if value is None else value, "listen", {"http", "https", "tunnel", "admin", "tcp"})
     doors = {}
     seen: dict[Address, str] = {}
     for door in ("http", "https", "tunnel"):
@@ -222,7 +199,21 @@ def _listen(value: Any) -> Listen:
         )
     if not doors["http"] and not doors["https"]:
         raise ConfigError('listen needs http or https addresses for visitors, such as http: ["0.0.0.0:8080"].')
-    return Listen(http=doors["http"], https=doors["https"], tunnel=doors["tunnel"], admin=admin)
+    hosts = _hosts(listen["tcp"]) if "tcp" in listen else ()
+    # Where visitors come anyway, unless the file says otherwise.
+    hosts = hosts or tuple(dict.fromkeys(address.host for address in (*doors["https"], *doors["http"])))
+    return Listen(http=doors["http"], https=doors["https"], tunnel=doors["tunnel"], admin=admin, tcp=hosts)
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    hosts = _strings(value, "listen.tcp", 'interfaces for granted TCP ports, such as ["0.0.0.0"]')
+    for host in hosts:
+        if not re.fullmatch(r"[A-Za-z0-9.:%_-]{1,253}", host) or re.fullmatch(r"[^:]*:[0-9]*", host):
+            raise ConfigError(
+                f"listen.tcp: {host!r} is not an interface: write an IP address or host name without a port, such as "
+                "0.0.0.0 or ::."
+            )
+    return _no_repeats(hosts, "listen.tcp")
 
 
 def _overlap(one: Address, other: Address) -> bool:
@@ -299,30 +290,6 @@ def _port_ranges(value: Any, where: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _access_log(value: Any, folder: Path) -> AccessLogConfig:
-    section = _mapping(value, "accessLog", {"output", "query"})
-    if "output" not in section:
-        raise ConfigError("accessLog.output is missing: write stdout, or the path of a file.")
-    output = section["output"]
-    path = None if output == "stdout" else _path(output, "accessLog.output", folder)
-    return AccessLogConfig(path, _flag(section, "query", "accessLog", default=False))
-
-
-def _tracing(value: Any, *, logged: bool) -> TracingConfig:
-    section = _mapping(value, "tracing", {"requestId", "traceparent"})
-    return TracingConfig(
-        request_id=_flag(section, "requestId", "tracing", default=logged),
-        traceparent=_flag(section, "traceparent", "tracing", default=False),
-    )
-
-
-def _flag(section: dict[str, Any], key: str, where: str, *, default: bool) -> bool:
-    value = section.get(key, default)
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where}.{key} must be true or false, not {value!r}.")
-    return value
-
-
 def _strings(value: Any, where: str, what: str) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
         raise ConfigError(f"{where} must be a list of {what}.")
@@ -334,9 +301,3 @@ def _no_repeats(items: list[str], where: str) -> tuple[str, ...]:
         if items.count(item) > 1:
             raise ConfigError(f"{where} name {item} twice: keep one.")
     return tuple(items)
-
-
-def _path(value: Any, where: str, folder: Path) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where} must be a path.")
-    return folder / Path(os.path.expanduser(value))

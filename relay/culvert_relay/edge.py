@@ -8,22 +8,23 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from culvert_relay.accepting import Gate
+from culvert_relay.admission import membership
+from culvert_relay.config_front import DEFAULT_FRONT, Front
 from culvert_relay.issuers import Issuers
 from culvert_relay.metrics import Counters
 from culvert_relay.tunnels.limiter import FailureLimiter
 from culvert_relay.tunnels.registry import Registry
 from culvert_relay.tunnels.revocations import Revocations
-from culvert_relay.wheel import TICK_SECONDS, Wheel
+from culvert_relay.wheel import TICK_SECONDS, Wheel, ticks
 
 if TYPE_CHECKING:
     from culvert_relay.access.log import AccessLog
     from culvert_relay.access.marking import Marking
     from culvert_relay.visitors.exchange import Exchange
     from culvert_relay.visitors.line import VisitorLine
-
-MAX_VISITORS: Final = 10_000
 
 
 class Edge:
@@ -36,7 +37,7 @@ class Edge:
         server_names: tuple[str, ...],
         issuers: Issuers,
         loop: asyncio.AbstractEventLoop,
-        max_visitors: int = MAX_VISITORS,
+        front: Front = DEFAULT_FRONT,
         random: Callable[[], float] = random.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -45,13 +46,20 @@ class Edge:
         self.own_hosts = frozenset(_host(name) for name in server_names)
         self.issuers = issuers
         self.loop = loop
-        self.max_visitors = max_visitors
+        self.front = front
+        self.limits = limits = front.limits
+        self.head_ticks = ticks(limits.head_seconds)
+        self.idle_ticks = ticks(limits.idle_seconds)
+        self.stall_ticks = ticks(limits.stall_seconds)
+        self.request_ticks = ticks(limits.request_seconds) if limits.request_seconds else 0
+        self.trusts = membership(front.trusted_proxies)
         self.random = random
         self.wall = wall
         self.registry = Registry()
         self.revocations = Revocations()
         self.limiter = FailureLimiter()
         self.counters = Counters()
+        self.gate = Gate(loop, self.counters, limits, trusted=self.trusts, announced_by=front.proxy_protocol_from)
         self.wheel = Wheel()
         self.visitors: set[VisitorLine] = set()
         self.unflushed: list[Exchange] = []

@@ -1,6 +1,6 @@
-"""Issuers: whose signatures count, and for which hostnames.
+"""Issuers: whose signatures count, and for which hostnames and TCP ports.
 
-Responsible for reading public key files and for judging the names of a grant. Must not know sessions or sockets.
+Responsible for reading public key files and for judging what a grant lists. Must not know sessions or sockets.
 Invariant: a key speaks for exactly one issuer; a name outside an issuer's own names is never accepted from it.
 """
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from culvert_ingress.hostnames import HostnameError, covers, normalise_pattern
-from culvert_protocol.statements import GrantedName, KeyFormatError, PublicKey, key_set, load_issuer_public
+from culvert_protocol.granted import GrantedName, GrantedPort, port_name
+from culvert_protocol.statements import KeyFormatError, PublicKey, key_set, load_issuer_public
 from culvert_relay.config import ConfigError, IssuerConfig
+from culvert_relay.routing.terms import OPEN_TO_ALL, Terms, terms_of
 
 ACCEPTED: Final = "accepted"
 NOT_IN_ISSUER: Final = "not_in_issuer"
@@ -26,10 +28,15 @@ class Issuer:
     id: str
     keys: tuple[PublicKey, ...]
     hostnames: tuple[str, ...]
+    tcp_ports: tuple[tuple[int, int], ...] = ()
 
     def allows(self, pattern: str) -> bool:
         """Whether every host that a normalised pattern matches lies inside this issuer's names."""
         return any(covers(own, pattern) for own in self.hostnames)
+
+    def allows_port(self, port: int) -> bool:
+        """Whether a TCP port lies inside this issuer's ranges."""
+        return any(low <= port <= high for low, high in self.tcp_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +81,30 @@ class Issuers:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A grant's names sorted: what may be claimed (pattern → claimedAt, unix ms) and what not (spelling → reason)."""
+    """A grant's names sorted: what may be claimed (pattern → claimedAt, unix ms) and what not (spelling → reason).
+
+    TCP ports stand among them as `tcp:<port>`. `terms` has those of names that are not open to all.
+    """
 
     claims: Mapping[str, int]
     refused: Mapping[str, str]
+    terms: Mapping[str, Terms] = field(default_factory=dict)
 
 
-def judge(names: Iterable[GrantedName], issuer: Issuer) -> Judgement:
-    """Checks the names of a grant one by one against its issuer's; an exact name and its wildcard are two names."""
+def judge(
+    names: Iterable[GrantedName],
+    issuer: Issuer,
+    *,
+    tls_names: Iterable[GrantedName] = (),
+    tcp_ports: Iterable[GrantedPort] = (),
+) -> Judgement:
+    """Checks what a grant lists one by one against its issuer's; an exact name and its wildcard are two names."""
     claims: dict[str, int] = {}
     refused: dict[str, str] = {}
-    for name in names:
+    found: dict[str, Terms] = {}
+    entries = [(name, terms_of(name.allowed_sources)) for name in names]
+    entries += [(name, terms_of(name.allowed_sources, passthrough=True)) for name in tls_names]
+    for name, terms in entries:
         try:
             pattern = str(normalise_pattern(name.hostname))
         except HostnameError:
@@ -93,8 +113,22 @@ def judge(names: Iterable[GrantedName], issuer: Issuer) -> Judgement:
         if not issuer.allows(pattern):
             refused[name.hostname] = NOT_IN_ISSUER
             continue
+        if pattern in claims and found.get(pattern, OPEN_TO_ALL) != terms:
+            # Two spellings of one name with different terms: neither may loosen the other's.
+            refused[name.hostname] = INVALID_HOSTNAME
+            continue
         claims[pattern] = min(name.claimed_at, claims.get(pattern, name.claimed_at))
-    return Judgement(claims, refused)
+        if terms != OPEN_TO_ALL:
+            found[pattern] = terms
+    for port in tcp_ports:
+        spelling = port_name(port.port)
+        if not issuer.allows_port(port.port):
+            refused[spelling] = NOT_IN_ISSUER
+            continue
+        claims[spelling] = port.claimed_at
+        if port.allowed_sources:
+            found[spelling] = terms_of(port.allowed_sources)
+    return Judgement(claims, refused, found)
 
 
 def read_issuers(configured: Iterable[IssuerConfig]) -> Issuers:
@@ -109,7 +143,7 @@ def read_issuers(configured: Iterable[IssuerConfig]) -> Issuers:
             ) from None
         except KeyFormatError as error:
             raise ConfigError(f"The public key of issuer {item.id}, {item.public_key_file}: {error}") from None
-        issuers.append(Issuer(item.id, keys[0].issuer_id, keys, item.hostnames))
+        issuers.append(Issuer(item.id, keys[0].issuer_id, keys, item.hostnames, item.tcp_ports))
     try:
         return Issuers.of(issuers)
     except KeyFormatError as error:

@@ -12,16 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from culvert_relay.accepting import Acceptor, Gate, ProtocolFactory
 from culvert_relay.config import Address, ConfigError
 from culvert_transport.sockets import NOTSENT_LOWAT
 
 BACKLOG: Final = 1024
-TLS_HANDSHAKE_SECONDS: Final = 10.0
-TLS_SHUTDOWN_SECONDS: Final = 5.0
 VISITOR_USER_TIMEOUT_MS: Final = 30_000
 """Unacknowledged data for this long ends a visitor's connection (RFC 5482): a reader that vanished."""
-
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +39,30 @@ class Listener:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.port: int = sock.getsockname()[1]
-        self._server: asyncio.AbstractServer | None = None
+        self._acceptor: Acceptor | None = None
 
-    async def serve(
+    def serve(
         self,
-        loop: asyncio.AbstractEventLoop,
+        gate: Gate,
         factory: ProtocolFactory,
         *,
         context: ssl.SSLContext | None = None,
+        visitors: bool = True,
     ) -> None:
-        """Begins to accept; with a `context` connections reach the factory after their TLS handshake."""
-        if context is None:
-            self._server = await loop.create_server(factory, sock=self.socket, backlog=BACKLOG)
-        else:
-            self._server = await loop.create_server(
-                factory,
-                sock=self.socket,
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
-            )
+        """Begins to accept; with a `context` connections reach the factory's protocol after their TLS handshake."""
+        self._acceptor = Acceptor(self.socket, gate, factory, context=context, visitors=visitors)
 
     def close(self) -> None:
         """Stops accepting; connections stay."""
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         else:
             self.socket.close()
+
+    def abort(self) -> None:
+        """Ends what is neither accepted nor refused yet."""
+        if self._acceptor is not None:
+            self._acceptor.abort()
 
 
 async def bind(loop: asyncio.AbstractEventLoop, address: Address, *, where: str) -> list[Listener]:

@@ -15,6 +15,11 @@ from culvert_transport.endings import ending
 from culvert_transport.instruments import ROUND_TRIP_BUCKETS, Histogram, Instrument
 from culvert_transport.traffic import TrafficInstruments
 
+LIMITS: Final = (
+    "body", "body_rate", "connections", "connections_per_address", "descriptors", "handshakes", "head", "head_time",
+    "reader", "request_time",
+)  # fmt: skip
+"""What a visitor, or all of them, can reach: see `culvert_relay.limits`; `reader` is one that takes nothing."""
 SESSION_STATES: Final = ("serving", "stuck", "idle", "draining")
 """`stuck`: its last probe did not come back; `idle`: it has presented no grant that is in force."""
 
@@ -45,6 +50,26 @@ ROUND_TRIP: Final = Instrument(
 CONNECTIONS: Final = Instrument("counter", "culvert_relay_connections_total", "Visitors' connections accepted.")
 CONNECTIONS_REFUSED: Final = Instrument(
     "counter", "culvert_relay_connections_refused_total", "Visitors' connections over the limit."
+)
+CONNECTIONS_FAILED: Final = Instrument(
+    "counter", "culvert_relay_connections_failed_total",
+    "Connections that ended before a visitor could speak: TLS handshakes and PROXY headers.",
+    ("reason",),
+)  # fmt: skip
+LIMITS_REACHED: Final = Instrument(
+    "counter", "culvert_relay_limits_reached_total",
+    "Limits that visitors reached; `reader` counts responses that were cut because their visitor took nothing.",
+    ("limit",),
+)  # fmt: skip
+SOURCES_REFUSED: Final = Instrument(
+    "counter", "culvert_relay_sources_refused_total",
+    "Requests and connections refused because of their address (allowedSources).",
+)  # fmt: skip
+TCP_CONNECTIONS: Final = Instrument(
+    "counter", "culvert_relay_tcp_connections_total", "Connections passed on as bytes, by TCP port or TLS server name."
+)
+FAILURES: Final = Instrument(
+    "counter", "culvert_relay_failures_total", "Requests that failed by a fault of the relay's own."
 )
 RETRIES: Final = Instrument("counter", "culvert_relay_retries_total", "Requests sent again over another session.")
 UPGRADES: Final = Instrument("counter", "culvert_relay_upgrades_total", "WebSocket handshakes that an origin accepted.")
@@ -78,7 +103,8 @@ CERTIFICATE_PROBLEMS: Final = Instrument(
 )
 INSTRUMENTS: Final = (
     SESSIONS, TUNNELS, HOSTNAMES, STREAMS, VISITORS, QUEUED, DRAINING, *TRAFFIC,
-    ROUND_TRIP, CONNECTIONS, CONNECTIONS_REFUSED, RETRIES, UPGRADES, VIOLATIONS, SESSIONS_ENDED, HANDSHAKES_REFUSED,
+    ROUND_TRIP, CONNECTIONS, CONNECTIONS_REFUSED, CONNECTIONS_FAILED, LIMITS_REACHED, SOURCES_REFUSED, TCP_CONNECTIONS,
+    FAILURES, RETRIES, UPGRADES, VIOLATIONS, SESSIONS_ENDED, HANDSHAKES_REFUSED,
     ACCESS_LOG_DROPPED, CREDENTIAL_EXPIRY, CERTIFICATE_EXPIRY, CERTIFICATE_PROBLEMS,
 )  # fmt: skip
 """All of them, in the order of the exposition and of docs/metrics.md."""
@@ -88,19 +114,25 @@ class Counters:
     """What everyone adds to. Requests are counted in `tunnels`, by the tunnel that they belong to."""
 
     __slots__ = (
-        "connections", "handshakes_refused", "refused_connections", "retries", "round_trips",
-        "sessions_ended", "tunnels", "upgrades", "violations",
+        "connections", "failures", "handshakes_failed", "handshakes_refused", "limits_reached", "refused_connections",
+        "refused_sources", "retries", "round_trips", "sessions_ended", "tcp_connections", "tunnels", "upgrades",
+        "violations",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.tunnels = Tallies()
         self.connections = 0
+        self.failures = 0
         self.refused_connections = 0
+        self.refused_sources = 0
         self.retries = 0
+        self.tcp_connections = 0
         self.upgrades = 0
         self.violations = 0
         self.round_trips = Histogram(ROUND_TRIP_BUCKETS)
         self.handshakes_refused: dict[str, int] = {}
+        self.handshakes_failed: dict[str, int] = {}
+        self.limits_reached: dict[str, int] = dict.fromkeys(LIMITS, 0)
         self.sessions_ended: dict[str, int] = {}
 
     @property
@@ -112,6 +144,14 @@ class Counters:
     def bytes_to_visitors(self) -> int:
         """Body bytes of all tunnels' responses."""
         return sum(tally.sent for tally in self.tunnels)
+
+    def reach(self, limit: str) -> None:
+        """Counts that a limit was reached; `limit` is one of LIMITS."""
+        self.limits_reached[limit] += 1
+
+    def fail_handshake(self, reason: str) -> None:
+        """Counts a connection that never became one; `reason` is a token from a literal list."""
+        self.handshakes_failed[reason] = self.handshakes_failed.get(reason, 0) + 1
 
     def refuse_handshake(self, reason: str) -> None:
         """Counts a connector's handshake that was refused; `reason` is a token from a literal list."""
@@ -157,6 +197,11 @@ def _parts(counters: Counters, now: Readings) -> Iterator[str]:
     yield ROUND_TRIP.buckets((((), counters.round_trips),))
     yield CONNECTIONS.one(counters.connections)
     yield CONNECTIONS_REFUSED.one(counters.refused_connections)
+    yield CONNECTIONS_FAILED.many(((reason,), count) for reason, count in counters.handshakes_failed.items())
+    yield LIMITS_REACHED.many(((limit,), count) for limit, count in counters.limits_reached.items())
+    yield SOURCES_REFUSED.one(counters.refused_sources)
+    yield TCP_CONNECTIONS.one(counters.tcp_connections)
+    yield FAILURES.one(counters.failures)
     yield RETRIES.one(counters.retries)
     yield UPGRADES.one(counters.upgrades)
     yield VIOLATIONS.one(counters.violations)

@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from culvert_relay.accepting import Arrival
 from culvert_relay.access.file import LogFile
 from culvert_relay.access.log import AccessLog
 from culvert_relay.access.marking import Marking
@@ -20,11 +21,12 @@ from culvert_relay.admin import AdminView, start_admin
 from culvert_relay.certificates import CertificateStore
 from culvert_relay.config import Address, ConfigError, RelayConfig
 from culvert_relay.drain import DEADLINE_SECONDS, Outcome, drain
-from culvert_relay.edge import MAX_VISITORS, Edge
+from culvert_relay.edge import Edge
 from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
 from culvert_relay.metrics import Readings, exposition
 from culvert_relay.sessions_view import readings, sessions_view
+from culvert_relay.streams.ports import PortDoors
 from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
 from culvert_relay.tunnels.tunnels import Tunnels
 from culvert_relay.visitors.connection import VisitorConnection
@@ -64,9 +66,7 @@ class Ports:
 class Relay:
     """A relay on the running loop: `await start()`, later `await drain()`, in the end `await close()`."""
 
-    def __init__(
-        self, materials: Materials, *, max_visitors: int = MAX_VISITORS, look_every: float = EVERY_SECONDS
-    ) -> None:
+    def __init__(self, materials: Materials, *, look_every: float = EVERY_SECONDS) -> None:
         config = materials.config
         self._config = config
         self._certificates = materials.certificates
@@ -75,10 +75,11 @@ class Relay:
             server_names=config.server_names,
             issuers=materials.issuers,
             loop=asyncio.get_running_loop(),
-            max_visitors=max_visitors,
+            front=config.front,
         )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
-        self.tunnels = Tunnels(self.edge, executor=self._executor)
+        self.doors = PortDoors(self.edge, config.listen.tcp)
+        self.tunnels = Tunnels(self.edge, executor=self._executor, doors=self.doors)
         self.watch = FileWatch(
             certificates=materials.certificates,
             issuers=config.issuers,
@@ -86,9 +87,10 @@ class Relay:
             every=look_every,
         )
         self.ports = Ports()
-        if config.tracing.request_id or config.tracing.traceparent:
+        access = config.access
+        if access.request_ids or access.traceparents:
             self.edge.marking = Marking(
-                request_ids=config.tracing.request_id, traceparents=config.tracing.traceparent, random=getrandbits
+                request_ids=access.request_ids, traceparents=access.traceparents, random=getrandbits
             )
         self._listeners: list[Listener] = []
         self._admin: web.AppRunner | None = None
@@ -104,6 +106,7 @@ class Relay:
             https = [item for address in listen.https for item in await self._bind(address, "listen.https")]
             tunnel = [item for address in listen.tunnel for item in await self._bind(address, "listen.tunnel")]
             admin = await bind(loop, listen.admin, where="listen.admin")
+            await self.doors.resolve()
         except BaseException:
             self._close_listeners()
             self._close_access_log()
@@ -116,12 +119,13 @@ class Relay:
         for extra in admin[1:]:
             extra.close()
         context = self._certificates.listener_context()
+        gate = self.edge.gate
         for listener in tunnel:
-            await listener.serve(loop, self._handshake, context=context)
+            listener.serve(gate, self._handshake, context=context, visitors=False)
         for listener in http:
-            await listener.serve(loop, self._visitor(Door(0, listener.port)))
+            listener.serve(gate, self._visitor(Door(0, listener.port)))
         for listener in https:
-            await listener.serve(loop, self._visitor(Door(1, listener.port, self._own)), context=context)
+            listener.serve(gate, self._visitor(Door(1, listener.port, self._own)), context=context)
         self.ports = Ports(
             [item.port for item in http],
             [item.port for item in https],
@@ -154,6 +158,8 @@ class Relay:
     async def close(self) -> None:
         """Ends everything that is left."""
         self._close_listeners()
+        for listener in self._listeners:
+            listener.abort()
         for visitor in tuple(self.edge.visitors):
             visitor.abort()
         for session in (*self.tunnels.sessions(), *self.tunnels.unproven):
@@ -178,18 +184,19 @@ class Relay:
     def _visitor(self, door: Door) -> "VisitorFactory":
         return VisitorFactory(self.edge, door)
 
-    def _handshake(self) -> TunnelHandshake:
+    def _handshake(self, _arrival: Arrival) -> TunnelHandshake:
         return TunnelHandshake(self.tunnels)
 
     def _own(self, path: bytes) -> TunnelHandshake | None:
         return TunnelHandshake(self.tunnels) if path in OWN_PATHS else None
 
     def _close_listeners(self) -> None:
+        self.doors.close()
         for listener in self._listeners:
             listener.close()
 
     def _open_access_log(self) -> AccessLog | None:
-        config = self._config.access_log
+        config = self._config.access.log
         if config is None:
             return None
         try:
@@ -238,5 +245,5 @@ class VisitorFactory:
         self._edge = edge
         self._door = door
 
-    def __call__(self) -> VisitorConnection:
-        return VisitorConnection(self._edge, self._door)
+    def __call__(self, arrival: Arrival) -> VisitorConnection:
+        return VisitorConnection(self._edge, self._door, arrival)

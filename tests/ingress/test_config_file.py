@@ -126,7 +126,7 @@ relay: relay.example.com
 warp-routing: {enabled: true}
 ingress:
   - hostname: a.com:443
-    service: ssh://localhost:22
+    service: udp://localhost:22
   - hostname: "*foo.com"
     path: "("
     service: http://localhost:3000/base?x=1

@@ -224,7 +224,7 @@ def test_a_signed_payload_that_is_no_plain_json_object_is_refused(payload: bytes
 @pytest.mark.parametrize(("name", "typ", "verify"), KINDS)
 def test_every_claim_is_mandatory(name: str, typ: str, verify: Verify) -> None:
     claims = VECTOR[name]["claims"]
-    mandatory = set(claims) - {"tcpPorts"}
+    mandatory = set(claims) - {"tcpPorts"}  # as "tlsNames", which the vectors leave out
     for claim in mandatory:
         token = jws.sign(ISSUER, typ=typ, claims={k: v for k, v in claims.items() if k != claim})
         assert reason(lambda t=token: verify(t, TRUSTED, now=NOW)) == "missing_claim", claim
@@ -236,7 +236,7 @@ def test_every_claim_is_checked(name: str, typ: str, verify: Verify) -> None:
     nonsense: list[Any] = [None, True, -1, 1.5, 2**53, [], {}, [1], "", "a b", "\n", {"jwk": {}}, [{"hostname": "a"}]]
     for claim in claims:
         for value in nonsense:
-            if (claim in ("names", "tcpPorts") and value == []) or (claim == "tcpPorts" and value == [1]):
+            if claim in ("names", "tcpPorts") and value == []:
                 continue
             token = jws.sign(ISSUER, typ=typ, claims={**claims, claim: value})
             refused = reason(lambda t=token: verify(t, TRUSTED, now=NOW))
@@ -253,17 +253,43 @@ def test_unknown_claims_are_ignored_but_an_unknown_restriction_of_a_name_is_not(
     claims = VECTOR["grant"]["claims"]
     token = jws.sign(ISSUER, typ=s.GRANT_TYPE, claims={**claims, "note": "later"})
     assert s.verify_grant(token, TRUSTED, now=NOW).version == claims["version"]
-    names = [{**claims["names"][0], "allowedSources": ["10.0.0.0/8"]}]
+    names = [{**claims["names"][0], "allowedMethods": ["GET"]}]
     token = jws.sign(ISSUER, typ=s.GRANT_TYPE, claims={**claims, "names": names})
     assert reason(lambda: s.verify_grant(token, TRUSTED, now=NOW)) == "bad_claim"
 
 
 def test_a_grant_lists_a_name_once_and_ports_in_range() -> None:
-    twice = [s.GrantedName("a.example.com", 1), s.GrantedName("a.example.com", 2)]
-    assert reason(lambda: grant(names=twice)) == "bad_claim"
-    assert reason(lambda: grant(tcp_ports=[0])) == "bad_claim"
-    assert reason(lambda: grant(tcp_ports=[65536])) == "bad_claim"
-    assert s.verify_grant(grant(tcp_ports=[20000]), TRUSTED, now=NOW).tcp_ports == (20000,)
+    name = s.GrantedName("a.example.com", 1)
+    assert reason(lambda: grant(names=[name, s.GrantedName("a.example.com", 2)])) == "bad_claim"
+    assert reason(lambda: grant(names=[name], tls_names=[name])) == "bad_claim"
+    for port in (0, 65536):
+        assert reason(lambda p=port: grant(tcp_ports=[s.GrantedPort(p, 1)])) == "bad_claim"
+    assert reason(lambda: grant(tcp_ports=[s.GrantedPort(20000, 1), s.GrantedPort(20000, 2)])) == "bad_claim"
+    port = s.GrantedPort(20000, 5, ("192.0.2.0/24", "2001:db8::/32"))
+    passed = s.GrantedName("db.example.com", 7, ("10.0.0.0/8",))
+    read = s.verify_grant(grant(tcp_ports=[port], tls_names=[passed]), TRUSTED, now=NOW)
+    assert (read.tcp_ports, read.tls_names) == ((port,), (passed,))
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [],
+        "10.0.0.0/8",
+        [1],
+        [""],
+        ["10.0.0.1/8"],
+        ["10.0.0.0"],
+        ["example.com"],
+        ["10.0.0.0/8", "10.0.0.0/8"],
+        [f"10.0.{n}.0/24" for n in range(65)],
+    ],
+)
+def test_a_restriction_that_cannot_be_read_refuses_the_grant(sources: Any) -> None:
+    claims = VECTOR["grant"]["claims"]
+    names = [{**claims["names"][0], "allowedSources": sources}]
+    token = jws.sign(ISSUER, typ=s.GRANT_TYPE, claims={**claims, "names": names})
+    assert reason(lambda: s.verify_grant(token, TRUSTED, now=NOW)) == "bad_claim"
 
 
 def test_signing_refuses_what_no_relay_would_accept() -> None:

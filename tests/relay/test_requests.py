@@ -344,7 +344,10 @@ def test_hosts_without_a_session(play: Any, host: str, status: int, reason: str)
     play(scenario)
 
 
-def test_connections_beyond_the_limit_are_told_so(play: Any, wait_until: Any) -> None:
+def test_connections_beyond_the_limit_are_told_so(play: Any, world: Any, wait_until: Any) -> None:
+    with (world.folder / "relay.yml").open("a") as file:
+        file.write("limits: {connections: 2}\n")
+
     async def scenario(world: Any) -> None:
         await world.connector(["app.example.com"])
         first, second = await world.visitor(), await world.visitor()
@@ -356,7 +359,7 @@ def test_connections_beyond_the_limit_are_told_so(play: Any, wait_until: Any) ->
         for visitor in (first, second):
             assert (await visitor.get("app.example.com")).status == 200
 
-    play(scenario, max_visitors=2)
+    play(scenario)
 
 
 def test_deadlines_of_heads_bodies_and_idle_connections(play: Any, wait_until: Any) -> None:

@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from culvert_cli.issuing import Fresh, create
+from culvert_cli.issuing import Fresh, Wanted, create
 from culvert_protocol.keys import generate_issuer_key, generate_key
 
 CULVERT = Path(sys.executable).with_name("culvert")
@@ -256,7 +256,16 @@ class Issuer:
         self.private_path.write_bytes(self.key.pem())
         self.public_path.write_bytes(self.key.public.pem())
 
-    def credentials(self, path: Path, hostnames: list[str], *, claimed_ms: int | None = None) -> str:
+    def credentials(
+        self,
+        path: Path,
+        hostnames: list[str],
+        *,
+        claimed_ms: int | None = None,
+        tls_hostnames: list[str] | None = None,
+        tcp_ports: list[int] | None = None,
+        sources: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> str:
         """Writes a new tunnel's credentials file; returns the tunnel's id. `claimed_ms`: unix milliseconds."""
         tunnel_id = str(uuid.uuid4())
         now_ms = time.time_ns() // 1_000_000 if claimed_ms is None else claimed_ms
@@ -265,7 +274,7 @@ class Issuer:
             issuer_id=self.key.public.thumbprint,
             tunnel="test",
             tunnel_id=tunnel_id,
-            hostnames=hostnames,
+            wanted=Wanted(hostnames, tls_hostnames or [], tcp_ports or [], sources or {}),
             valid_for=86_400,
             fresh=Fresh(key=generate_key(), jti=str(uuid.uuid4()), now_ms=now_ms),
         )
@@ -285,13 +294,22 @@ class Tunnel:
         self.ca = folder / "certs" / "localhost.crt"
         self.issuer = Issuer(folder)
         self.credentials_path = folder / "credentials.json"
-        self.tunnel_id = self.issuer.credentials(self.credentials_path, ["*.example.com"])
+        self.tcp_port = free_port()
+        """A TCP port of the relay that the issuer may grant, and has granted to the tunnel."""
+        self.tunnel_id = self.issuer.credentials(
+            self.credentials_path, ["*.example.com"], tls_hostnames=["tls.example.com"], tcp_ports=[self.tcp_port]
+        )
         self.relays: list[Relay] = []
         self.connectors: list[Connector] = []
         self._origin_ports: dict[str, int] = {}
         self._names = itertools.count(1)
         self.issuers: list[dict[str, Any]] = [
-            {"id": "demo", "publicKeyFile": str(self.issuer.public_path), "hostnames": ["*.example.com"]}
+            {
+                "id": "demo",
+                "publicKeyFile": str(self.issuer.public_path),
+                "hostnames": ["*.example.com"],
+                "tcpPorts": [self.tcp_port],
+            }
         ]
         _live.append(self)
 
@@ -631,6 +649,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnel]:
             "originRequest": {"connectTimeout": "500ms"},
         }
     )
+    ingress.append(
+        {
+            "hostname": "tcp.example.com",
+            "relayPort": tunnel.tcp_port,
+            "service": f"tcp://127.0.0.1:{tunnel.port('tcp')}",
+        }
+    )
+    ingress.append({"hostname": "tls.example.com", "service": f"tls://127.0.0.1:{tunnel.port('tls')}"})
     ingress.append({"hostname": "page.example.com", "path": "^/only", "service": "hello_world"})
     ingress.append({"service": "http_status:404"})
     try:

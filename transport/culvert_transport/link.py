@@ -51,6 +51,7 @@ class SessionLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._ending = False
+        self._lost = asyncio.Event()
 
     # -- the owner's side ------------------------------------------------------------------------------------
 
@@ -70,6 +71,11 @@ class SessionLink(asyncio.Protocol):
     def close(self, reason: str) -> None:
         """Ends the session; what is queued as control (a DRAIN with the reason) still leaves."""
         self.session.close(reason)
+
+    async def gone(self) -> None:
+        """Until the transport is closed and what was queued has left or was given up; at once when there is none."""
+        if self._transport is not None:
+            await self._lost.wait()
 
     @property
     def queued(self) -> int:
@@ -99,6 +105,7 @@ class SessionLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
         self._transport = None
+        self._lost.set()
         self._stop_timer()
         self.session.close(f"connection lost: {exc}" if exc else "connection closed")
 

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 import ssl
+import struct
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final, Protocol, cast
 
@@ -26,6 +29,7 @@ from culvert_protocol.codes import ResetCode
 
 MAX_INFORMATIONAL: Final = 16
 """1xx responses that one request may draw; an origin that sends more is broken."""
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 WRITE_HIGH: Final = 65_536
 WRITE_LOW: Final = 16_384
 """Bytes of an upload in the transport's buffer at which the visitor is paused and resumed."""
@@ -79,18 +83,23 @@ class ConnectionOwner(Protocol):
 
 
 class OriginConnection(asyncio.Protocol):
-    """An origin connection. `key` says which requests it may serve, `reused` that it has served one before."""
+    """An origin connection. `key` says which requests it may serve, `reused` that it has served one before.
+
+    `quiet`: for a byte pipe. What the origin says before `pipe` is held, for it may speak first, and end.
+    """
 
     __slots__ = (
         "_answered",
         "_buffer",
         "_decoder",
+        "_ended",
         "_informational",
         "_keep",
         "_method",
         "_owner",
         "_paused",
         "_poll",
+        "_quiet",
         "_remaining",
         "_state",
         "_tls",
@@ -101,7 +110,7 @@ class OriginConnection(asyncio.Protocol):
         "reused",
     )
 
-    def __init__(self, *, key: object, owner: ConnectionOwner, tls: bool) -> None:
+    def __init__(self, *, key: object, owner: ConnectionOwner, tls: bool, quiet: bool = False) -> None:
         self.key = key
         self.reused = False
         self.blocked = False
@@ -118,6 +127,8 @@ class OriginConnection(asyncio.Protocol):
         self._answered = False
         self._keep = False
         self._paused = False
+        self._quiet = quiet
+        self._ended = False
         self._poll: select.poll | None = None
 
     @property
@@ -160,6 +171,19 @@ class OriginConnection(asyncio.Protocol):
         """Hands a switched connection from the exchange that made it to the pipe that runs on it."""
         self._user = user
 
+    def pipe(self, user: ConnectionUser) -> tuple[bytes, bool]:
+        """Makes a fresh connection a byte pipe for `user`: no heads are parsed.
+
+        Returns what the origin has said already, and whether it has ended its direction.
+        """
+        assert self._user is None
+        self._user = user
+        self._state = State.PIPE
+        early = bytes(self._buffer)
+        self._buffer.clear()
+        self.resume()
+        return early, self._ended
+
     def half_close(self) -> bool:
         """Sends FIN after what was written; False when this transport cannot (TLS), and nothing was done."""
         if self._transport is None or self._tls:
@@ -192,6 +216,14 @@ class OriginConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """Closes at once with a RST: to the origin too this must not look like a clean end."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is not None:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.abort()
+
     def stale(self) -> bool:
         """Whether an idle connection's end has already arrived although the loop has not said so yet.
 
@@ -214,13 +246,19 @@ class OriginConnection(asyncio.Protocol):
         # A cast, not a check: uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+        if self._quiet:
+            self.pause()
         self._owner.on_open(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the origin. Bytes that nobody asked for end the connection."""
         user = self._user
         if user is None:
-            self.abort()
+            if self._quiet and self._state is State.IDLE:
+                # Reading is paused, but a loop may have had these bytes in its hands by then.
+                self._buffer += data
+            else:
+                self.abort()
             return
         self._answered = True
         state = self._state
@@ -241,7 +279,8 @@ class OriginConnection(asyncio.Protocol):
         """The origin's FIN (over TLS: close_notify). Returns True to keep our direction of a pipe open."""
         user = self._user
         if user is None:
-            return False
+            self._ended = self._quiet and self._state is State.IDLE
+            return self._ended
         if self._state is State.PIPE:
             user.on_body(b"", True)
             return not self._tls
@@ -288,19 +327,23 @@ class OriginConnection(asyncio.Protocol):
     # -- parsing -----------------------------------------------------------------------------------------------
 
     def _head(self, user: ConnectionUser, data: bytes) -> None:
-        scanned = len(self._buffer)
+        held = self._buffer
+        scanned = len(held)
+        whole: bytes | bytearray = data
         if scanned:
-            self._buffer += data
-            data = bytes(self._buffer)
+            held += data
+            whole = held
         while True:
-            head = parse_response_head(data, method=self._method, scanned=scanned)
-            scanned = 0
+            head = parse_response_head(whole, method=self._method, scanned=scanned)
             if head is None:
-                self._buffer[:] = data
+                if whole is not held:
+                    held += whole
                 return
-            if self._buffer:
-                self._buffer.clear()
-            data = data[head.size :]
+            scanned = 0
+            data = bytes(whole[head.size :])
+            whole = data
+            if held:
+                held.clear()
             if head.status == 101:
                 self._state = State.PIPE
                 user.on_switch(head, data)

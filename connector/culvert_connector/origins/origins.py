@@ -191,7 +191,7 @@ class Origins:
         handshake = target.tls_timeout if key.tls is not None else None
 
         def factory() -> OriginConnection:
-            return OriginConnection(key=key, owner=self, tls=context is not None)
+            return OriginConnection(key=key, owner=self, tls=context is not None, quiet=target.pipe)
 
         if key.port == 0:
             _, unix = await loop.create_unix_connection(

@@ -19,7 +19,8 @@ from culvert_http1.path import normalise_path
 from culvert_protocol.heads import Framing, Kind, Open
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}\Z")
-_TARGET: Final = re.compile(rb"[/*][!-~\x80-\xff]*\Z")
+_TARGET: Final = re.compile(rb"(?:/[!-\"$-~]*|\*)\Z")
+"""Origin form, or the asterisk alone: what `culvert_http1.request` lets through (RFC 9112 section 3.2)."""
 _AUTHORITY: Final = re.compile(rb"[!-.0-~]*\Z")
 _EXPECT: Final = re.compile(rb"(?:^|\n)expect:[ \t]*100-continue[ \t]*\r", re.IGNORECASE)
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})

@@ -21,6 +21,7 @@ from culvert_ingress.rules import (
     OriginRequest,
     Rule,
     StatusService,
+    TCPService,
     UnavailableService,
     UnixService,
 )
@@ -43,7 +44,8 @@ class OriginKey:
 
 @dataclass(frozen=True, slots=True)
 class OriginTarget:
-    """A rule whose service is spoken to over a connection. Times are seconds."""
+    """A rule whose service is spoken to over a connection. Times are seconds. `pipe`: bytes are passed as they are,
+    `by_name`: for visitors chosen by TLS server name."""
 
     rule_id: str
     key: OriginKey
@@ -51,6 +53,8 @@ class OriginTarget:
     connect_timeout: float
     tls_timeout: float
     tcp_keep_alive: float
+    pipe: bool = False
+    by_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
     if isinstance(service, UnixService):
         tls = _tls(options, LOCAL_SERVER_NAME) if service.tls else None
         host, port = service.path, 0
+    elif isinstance(service, TCPService):
+        tls = None
+        host, port = service.host, service.port
     else:
         assert isinstance(service, HTTPService)
         tls = _tls(options, service.host) if service.scheme == "https" else None
@@ -116,13 +123,15 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
             port=port,
             tls=tls,
             policy=policy,
-            keep=options.keep_alive_connections,
+            keep=0 if isinstance(service, TCPService) else options.keep_alive_connections,
             keep_seconds=options.keep_alive_timeout / 1000,
         ),
         host_header=options.http_host_header.encode() if options.http_host_header else None,
         connect_timeout=options.connect_timeout / 1000,
         tls_timeout=options.tls_timeout / 1000,
         tcp_keep_alive=options.tcp_keep_alive / 1000,
+        pipe=isinstance(service, TCPService),
+        by_name=isinstance(service, TCPService) and service.passthrough,
     )
 
 

@@ -1,4 +1,4 @@
-"""After 101: a byte pipe between a stream and an origin connection.
+"""A byte pipe between a stream and an origin connection, after 101 or from the start.
 
 Responsible for checking the origin's half of a WebSocket handshake and for moving bytes both ways with half-close
 and back-pressure. WebSocket frames are not looked at.
@@ -107,7 +107,7 @@ class Pipe:
     def on_reset(self, code: int, reason: str) -> None:
         """The visitor is gone."""
         self._stop_linger()
-        self._connection.abort()
+        self._connection.reset()
 
     def on_writable(self) -> None:
         """The visitor's side has room again."""

@@ -80,6 +80,7 @@ def _build(parsed: argparse.Namespace, progress: Progress) -> Path:
                 secrets=_secrets(Path(scratch)),
             )
         engines.save(engine, parsed.tag, archive)
+        engines.remove_superseded(engine)
         _note(archive).write_text(json.dumps({"inputs": inputs, "size": archive.stat().st_size}) + "\n")
         progress.say(f"wrote {archive} ({archive.stat().st_size >> 20} MiB)")
     return archive

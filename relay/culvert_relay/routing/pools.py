@@ -5,9 +5,12 @@ Invariant: a pool without sessions is removed by whoever holds it, so a table ne
 """
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from culvert_protocol.statements import TunnelIdentity
+from culvert_relay.routing.terms import Terms
+
+_NO_TERMS: Final[Mapping[str, Terms]] = {}
 
 
 class Member(Protocol):
@@ -61,14 +64,24 @@ class Connector:
 
 
 class Pool:
-    """Sessions of `tunnel` with the grant `version`; `claims` are the accepted names (pattern → claimedAt)."""
+    """Sessions of `tunnel` with the grant `version`; `claims` are the accepted names (pattern → claimedAt).
 
-    __slots__ = ("claims", "connectors", "tunnel", "version")
+    `terms` has those of names that are not open to all; a TCP port stands among the names as `tcp:<port>`.
+    """
 
-    def __init__(self, tunnel: TunnelIdentity, version: int, claims: Mapping[str, int]) -> None:
+    __slots__ = ("claims", "connectors", "terms", "tunnel", "version")
+
+    def __init__(
+        self,
+        tunnel: TunnelIdentity,
+        version: int,
+        claims: Mapping[str, int],
+        terms: Mapping[str, Terms] = _NO_TERMS,
+    ) -> None:
         self.tunnel = tunnel
         self.version = version
         self.claims = claims
+        self.terms = terms
         self.connectors: list[Connector] = []
 
     def add(self, session: Member) -> None:

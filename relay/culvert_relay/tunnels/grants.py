@@ -5,7 +5,7 @@ wall clock come in. Must not know sessions or which other tunnel claims a name.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from culvert_relay.issuers import ACCEPTED, HELD_BY_ANOTHER_TUNNEL, Issuers, Jud
 
 WRONG_TUNNEL: Final = "wrong_tunnel"
 EXPIRED: Final = "expired"
+PORT_UNAVAILABLE: Final = "port_unavailable"
 LARGE_GRANT: Final = 32_768
 """Characters above which a grant is verified off the loop."""
 
@@ -62,13 +63,23 @@ def examine(token: str, *, tunnel: TunnelIdentity, issuers: Issuers, now: float)
         return RefusedGrant(_claimed_version(token), error.reason, str(error))
     if grant.tunnel != tunnel:
         return RefusedGrant(grant.version, WRONG_TUNNEL, "The grant is another tunnel's.")
-    judgement = judge(grant.names, issuers.by_id[tunnel.issuer])
+    judgement = judge(grant.names, issuers.by_id[tunnel.issuer], tls_names=grant.tls_names, tcp_ports=grant.tcp_ports)
     return PresentedGrant(tunnel, grant.version, digest_of(token), grant.expires_at, judgement)
 
 
-def routes_result(grant: PresentedGrant, held: Mapping[str, bool]) -> RoutesResult:
-    """The answer to ROUTES: every name of the grant and what became of it. `held` is the table's word."""
-    results = [RouteResult(name, mine, ACCEPTED if mine else HELD_BY_ANOTHER_TUNNEL) for name, mine in held.items()]
+def routes_result(
+    grant: PresentedGrant, held: Mapping[str, bool], *, unavailable: Collection[str] = ()
+) -> RoutesResult:
+    """The answer to ROUTES: every name of the grant and what became of it.
+
+    `held` is the table's word; `unavailable` names the TCP ports (`tcp:<port>`) that could not be listened on.
+    """
+    results = []
+    for name, mine in held.items():
+        reason = ACCEPTED if mine else HELD_BY_ANOTHER_TUNNEL
+        if mine and name in unavailable:
+            reason = PORT_UNAVAILABLE
+        results.append(RouteResult(name, reason == ACCEPTED, reason))
     results += [RouteResult(name[:260], False, reason) for name, reason in grant.judgement.refused.items()]
     return RoutesResult(grant.version, tuple(results))
 

@@ -40,7 +40,8 @@ class GrantPool(Pool):
     __slots__ = ("grant",)
 
     def __init__(self, grant: PresentedGrant) -> None:
-        super().__init__(grant.tunnel, grant.version, grant.judgement.claims)
+        judgement = grant.judgement
+        super().__init__(grant.tunnel, grant.version, judgement.claims, judgement.terms)
         self.grant = grant
 
 

@@ -9,6 +9,7 @@ import logging
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol
 
+from culvert_protocol.granted import port_name
 from culvert_protocol.messages import RoutesResult
 from culvert_protocol.statements import LEEWAY_SECONDS, Revocation
 from culvert_relay.edge import Edge
@@ -31,11 +32,22 @@ class Waiting(Protocol):
         """The relay is shutting down."""
 
 
+class Doors(Protocol):
+    """The TCP ports that follow the table."""
+
+    unavailable: set[str]
+    """Names (`tcp:<port>`) of those that could not be listened on."""
+
+    def settle(self) -> bool:
+        """Opens what is held and closes what is not; True when `unavailable` changed."""
+
+
 class Tunnels:
     """The sessions of one relay. `executor` is where large grants are verified."""
 
-    def __init__(self, edge: Edge, *, executor: Executor | None = None) -> None:
+    def __init__(self, edge: Edge, *, executor: Executor | None = None, doors: Doors | None = None) -> None:
         self.edge = edge
+        self._doors = doors
         self.executor = executor
         self.unproven: set[TunnelSession] = set()
         self.waiting: set[Waiting] = set()
@@ -76,12 +88,14 @@ class Tunnels:
             self.edge.counters.tunnels.leave(session.tally)
             logger.info("session ended", extra={"fields": {**_fields(session), "reason": reason}})
         self._tell_later(self.edge.registry.leave(session))
+        self._settle()
 
     def route(self, session: TunnelSession, grant: PresentedGrant) -> None:
         """A session presents a good grant: it is answered, and so are the tunnels that lose or win by it."""
         registry = self.edge.registry
         touched = registry.route(session, grant)
         session.update()
+        self._settle()
         if session.pool is not None:
             session.send(self._result(session.pool))
         self._tell_later(touched)
@@ -90,6 +104,7 @@ class Tunnels:
         """A session serves nothing any more."""
         touched = self.edge.registry.unroute(session)
         session.update()
+        self._settle()
         self._tell_later(touched)
 
     def revoke(self, revocation: Revocation) -> None:
@@ -139,6 +154,7 @@ class Tunnels:
                 session.probe.look()
         if self._beats % EVERY == 0:
             self._check_expiry()
+            self._settle()
 
     def _check_expiry(self) -> None:
         now = self.edge.wall()
@@ -157,7 +173,14 @@ class Tunnels:
     # -- telling what changed ------------------------------------------------------------------------------------
 
     def _result(self, pool: GrantPool) -> RoutesResult:
-        return routes_result(pool.grant, self.edge.registry.table.held(pool))
+        unavailable = self._doors.unavailable if self._doors is not None else ()
+        return routes_result(pool.grant, self.edge.registry.table.held(pool), unavailable=unavailable)
+
+    def _settle(self) -> None:
+        if self._doors is not None and self._doors.settle():
+            # Rare: everyone with a TCP port hears of it, whether one became available or not.
+            ports = {port_name(port) for port in self.edge.registry.table.ports()}
+            self._tell_later({pool for pool in self.edge.registry.pools() if not ports.isdisjoint(pool.claims)})
 
     def _tell_later(self, touched: set[Pool]) -> None:
         if not touched:

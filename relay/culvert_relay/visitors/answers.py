@@ -32,7 +32,9 @@ class Answer:
     @property
     def blame(self) -> str:
         """Who is to blame in metrics and logs: what the relay refuses as the visitor's fault is the visitor's."""
-        return "visitor" if self.source == "relay" and self.status < 500 else self.source
+        if self.source != "relay" or self.status >= 500:
+            return self.source
+        return "visitor" if self.status >= 400 else "none"
 
 
 NO_SESSION: Final = Answer(
@@ -67,7 +69,22 @@ TOO_MANY_CONNECTIONS: Final = Answer(
     "The relay has as many connections as it takes. Try again in a moment.",
     RETRY_AFTER,
 )
+TOO_MANY_FROM_ADDRESS: Final = Answer(
+    429,
+    "relay",
+    "too_many_from_address",
+    "This address has as many connections to the relay as it may have. Close some, or try again in a moment.",
+    RETRY_AFTER,
+)
+REFUSALS: Final = {"connections": TOO_MANY_CONNECTIONS, "connections_per_address": TOO_MANY_FROM_ADDRESS}
+"""By the limit that keeps a connection out."""
+REQUEST_TIMEOUT: Final = Answer(
+    504, "relay", "request_timeout", "The request and its response took longer than the relay lets them."
+)
 DRAINING: Final = Answer(503, "relay", "draining", "This relay is shutting down. Try again.", RETRY_AFTER)
+RELAY_ERROR: Final = Answer(
+    502, "relay", "relay_error", "The relay failed at this request, which is a fault of its own. Its log says more."
+)
 BAD_RESPONSE: Final = Answer(
     502, "connector", "bad_response", "The tunnel's connector sent a response that is not well-formed."
 )

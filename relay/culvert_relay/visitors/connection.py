@@ -8,6 +8,7 @@ read brings are kept of pipelined requests; reading pauses while a stream takes 
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
@@ -18,19 +19,19 @@ from culvert_relay.visitors import answers
 from culvert_relay.visitors.answers import Answer, answer_to_error, render, render_options
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
-from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, PROGRESS_TICKS, VisitorLine
-from culvert_relay.visitors.opening import NOBODY, Forwarding
+from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, VisitorLine
+from culvert_relay.visitors.opening import Forwarding
 from culvert_relay.visitors.upload import Piece, Upload, has_body
-from culvert_relay.wheel import ticks
 
 if TYPE_CHECKING:
+    from culvert_relay.accepting import Arrival
     from culvert_relay.edge import Edge
     from culvert_relay.listeners import Door
 
-HEAD_TICKS: Final = ticks(10)
-IDLE_TICKS: Final = ticks(75)
 HELD: Final = 65_536
 """Pipelined bytes, or bytes ahead of a 101, after which reading pauses."""
+
+logger = logging.getLogger(__name__)
 
 # States.
 _HEAD: Final = 0
@@ -50,16 +51,18 @@ class VisitorConnection(VisitorLine):
     """A connection at one of the relay's doors for visitors."""
 
     __slots__ = (
-        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_scanned", "_state", "_upload",
-        "forwarding", "local_port", "request_id", "scheme",
+        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_refusal", "_scanned", "_started",
+        "_state", "_upload", "forwarding", "local_port", "request_id", "scheme",
     )  # fmt: skip
 
-    def __init__(self, edge: "Edge", door: "Door") -> None:
-        super().__init__(edge)
+    def __init__(self, edge: "Edge", door: "Door", arrival: "Arrival") -> None:
+        super().__init__(edge, arrival.place)
         self.scheme = door.scheme
         self.local_port = door.port
-        self.forwarding = NOBODY
+        self.forwarding = Forwarding(arrival.address.encode(), scheme=door.scheme)
         self.request_id = b""
+        self._refusal = arrival.refusal
+        self._started = 0
         self._door = door
         self._state = _HEAD
         self._asked_name = b""
@@ -77,34 +80,37 @@ class VisitorConnection(VisitorLine):
         super().connection_made(transport)
         edge = self.edge
         edge.counters.connections += 1
-        peer = transport.get_extra_info("peername")
-        if peer:
-            self.forwarding = Forwarding(peer[0].partition("%")[0].encode(), scheme=self.scheme)
-        if len(edge.visitors) > edge.max_visitors:
-            edge.counters.refused_connections += 1
-            self._refuse(answers.TOO_MANY_CONNECTIONS)
+        if self._refusal:
+            self._refuse(answers.REFUSALS[self._refusal])
             return
         if self.scheme:
             connection = transport.get_extra_info("ssl_object")
             if isinstance(connection, NamedSSLObject):
                 self._asked_name = connection.asked_name.encode("ascii", "replace")
-        edge.wheel.arm(self, HEAD_TICKS)
+        edge.wheel.arm(self, edge.head_ticks)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the visitor."""
-        state = self._state
-        if state == _HEAD:
-            self._read_head(data)
-        elif state == _BODY:
-            self._read_body(data)
-        elif state == _PIPE:
+        try:
+            state = self._state
+            if state == _HEAD:
+                self._read_head(data)
+            elif state == _BODY:
+                self._read_body(data)
+            elif state == _PIPE:
+                exchange = self._exchange
+                if exchange is not None:
+                    exchange.feed(data, False)
+                    if exchange.blocked:
+                        self.pause(BY_STREAM)
+            elif state != _OVER:
+                self._hold(data)
+        except Exception:
             exchange = self._exchange
+            answering = exchange is not None and exchange.answering
             if exchange is not None:
-                exchange.feed(data, False)
-                if exchange.blocked:
-                    self.pause(BY_STREAM)
-        elif state != _OVER:
-            self._hold(data)
+                exchange.abandon("relay")
+            self.failed(answering)
 
     def eof_received(self) -> bool:
         """The visitor has closed its side. Returns True to keep ours, for a response that is still under way."""
@@ -148,14 +154,16 @@ class VisitorConnection(VisitorLine):
             held += data
             whole = held
         try:
-            head = parse_request_head(whole, scanned=self._scanned)
+            head = parse_request_head(whole, limits=self.edge.limits.head, scanned=self._scanned)
         except HTTPError as error:
+            if error.status in (414, 431):
+                self.edge.counters.reach("head")
             self._refuse(answer_to_error(error))
             return
         if head is None:
             if not held:
                 held += data
-                self.edge.wheel.arm(self, HEAD_TICKS)
+                self.edge.wheel.arm(self, self.edge.head_ticks)
             self._scanned = len(held)
             return
         size = head.size
@@ -184,11 +192,11 @@ class VisitorConnection(VisitorLine):
             fin = False
             self._state = _UPGRADE
         elif has_body(head):
-            upload = Upload(head)
             try:
+                upload = Upload(head, limit=self.edge.limits.body, now=self.edge.wheel.now)
                 body, fin, rest = upload.feed(rest)
             except HTTPError as error:
-                self._refuse(answer_to_error(error))
+                self._bad_body(error)
                 return
             self._state = _RESPONSE if fin else _BODY
             self._upload = None if fin else upload
@@ -207,7 +215,10 @@ class VisitorConnection(VisitorLine):
             self.answer(target)
             return
         if self._state == _BODY:
-            self.edge.wheel.arm(self, PROGRESS_TICKS)
+            self.edge.wheel.arm(self, self.edge.stall_ticks)
+        if self.edge.request_ticks:
+            self._started = self.edge.wheel.now
+            self.edge.wheel.arm(self, min(self.edge.request_ticks, self.edge.stall_ticks))
         exchange = self._exchange = Exchange(self, head, target)
         exchange.start(body, fin)
         if exchange.blocked:
@@ -220,7 +231,7 @@ class VisitorConnection(VisitorLine):
         try:
             piece: Piece = upload.feed(data)
         except HTTPError as error:
-            self._broken_body(exchange, answer_to_error(error))
+            self._bad_body(error)
             return
         body, fin, rest = piece
         if fin:
@@ -234,10 +245,19 @@ class VisitorConnection(VisitorLine):
         if exchange.blocked:
             self.pause(BY_STREAM)
 
-    def _broken_body(self, exchange: Exchange, answer: Answer) -> None:
-        """A body that breaks off: the origin's side is cancelled, and the visitor hears why if it still can."""
+    def _bad_body(self, error: HTTPError) -> None:
+        if error.status == 413:
+            self.edge.counters.reach("body")
+        exchange = self._exchange
+        if exchange is None:
+            self._refuse(answer_to_error(error))
+        else:
+            self._end_exchange(exchange, answer_to_error(error))
+
+    def _end_exchange(self, exchange: Exchange, answer: Answer) -> None:
+        """The origin's side is cancelled, and the visitor hears why if it still can."""
         answering = exchange.answering
-        exchange.abandon()
+        exchange.abandon(answer.blame)
         if answering:
             self.cut()
         else:
@@ -326,7 +346,7 @@ class VisitorConnection(VisitorLine):
             return
         self._state = _HEAD
         # Only put off, never brought forward: the wheel looks at this number when the bucket comes up.
-        self.deadline = edge.wheel.now + IDLE_TICKS
+        self.deadline = edge.wheel.now + edge.idle_ticks
         if self._held:
             edge.loop.call_soon(self._next)
 
@@ -338,6 +358,17 @@ class VisitorConnection(VisitorLine):
         body = head is None or head.method != b"HEAD"
         self.write(render(answer, close=not keep_alive, body=body, request_id=self.request_id))
         self.answered(keep_alive)
+
+    def failed(self, answering: bool) -> None:
+        """The relay itself failed, told in an `except` block: the visitor hears it, or is cut off when `answering`."""
+        logger.exception("a request failed in an unforeseen way")
+        self.edge.counters.failures += 1
+        if answering:
+            self.cut()
+        elif self._state != _OVER:
+            self._refuse(answers.RELAY_ERROR)
+        else:
+            self._over()
 
     def cut(self) -> None:
         """The response has to be visibly incomplete."""
@@ -354,18 +385,34 @@ class VisitorConnection(VisitorLine):
             self._transport.abort()
         elif state == _HEAD:
             if self._held:
+                self.edge.counters.reach("head_time")
                 self._refuse(answers.HEAD_TIMEOUT)
             else:
                 self._state = _OVER
                 self.close()
         else:
-            self.edge.wheel.arm(self, PROGRESS_TICKS)
-            if self.stuck():
-                self.abort("visitor")
-            elif state == _BODY and not self._paused:
-                upload, exchange = self._upload, self._exchange
-                if upload is not None and exchange is not None and upload.too_slow():
-                    self._broken_body(exchange, answers.BODY_TIMEOUT)
+            self._look()
+
+    def _look(self) -> None:
+        """A look at an exchange: is it moving, and within its time?"""
+        edge, exchange, upload = self.edge, self._exchange, self._upload
+        after = edge.stall_ticks
+        if edge.request_ticks and self._state != _PIPE:
+            left = self._started + edge.request_ticks - edge.wheel.now
+            if left <= 0 and exchange is not None:
+                edge.counters.reach("request_time")
+                self._end_exchange(exchange, answers.REQUEST_TIMEOUT)
+                return
+            after = max(1, min(after, left))
+        edge.wheel.arm(self, after)
+        if self.stuck():
+            edge.counters.reach("reader")
+            self.abort("visitor")
+        elif self._state == _BODY and not self._paused and upload is not None and exchange is not None:
+            least = edge.limits.body_rate * edge.limits.stall_seconds
+            if upload.too_slow(edge.wheel.now, every=edge.stall_ticks, least=least):
+                edge.counters.reach("body_rate")
+                self._end_exchange(exchange, answers.BODY_TIMEOUT)
 
     def drain(self) -> None:
         """The relay is shutting down: an idle connection closes, one with a request under way after its response."""

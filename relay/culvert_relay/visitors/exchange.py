@@ -7,7 +7,7 @@ connector that breaks this loses its session while the visitor's connection is c
 back only while the visitor's transport takes what it is given.
 """
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from culvert_http1.chunked import LAST_CHUNK
 from culvert_http1.request import RequestHead
@@ -36,11 +36,11 @@ from culvert_relay.visitors.framing import (
     informational_head,
     switching_head,
 )
-from culvert_relay.visitors.opening import Forwarding, opening
+from culvert_relay.visitors.opening import opening
 from culvert_relay.visitors.retries import MAX_RETAINED, may_retry
+from culvert_relay.visitors.visitor import Visitor
 
 if TYPE_CHECKING:
-    from culvert_relay.edge import Edge
     from culvert_relay.tunnels.session import TunnelSession
 
 MAX_INFORMATIONAL: Final = 16
@@ -53,42 +53,6 @@ _WAITING: Final = 0
 _BODY: Final = 1
 _PIPE: Final = 2
 _OVER: Final = 3
-
-
-class Visitor(Protocol):
-    """The visitor's connection, as an exchange sees it."""
-
-    edge: "Edge"
-    congested: bool
-    forwarding: Forwarding
-    scheme: int
-    local_port: int
-    request_id: bytes
-
-    @property
-    def may_persist(self) -> bool:
-        """Whether the connection could serve another request: the request's body has been read whole."""
-
-    def write(self, data: bytes) -> None:
-        """Sends bytes towards the visitor."""
-
-    def resume_request(self) -> None:
-        """The stream takes request bytes again."""
-
-    def switched(self) -> None:
-        """The connection is a pipe now: give the bytes that came early to the exchange."""
-
-    def pipe_ended(self) -> None:
-        """The origin's direction of the pipe is over."""
-
-    def answered(self, keep_alive: bool) -> None:
-        """The response is complete and written."""
-
-    def answer(self, answer: Answer, *, close: bool = False) -> None:
-        """No response came: the relay answers itself; `close` ends the connection with it."""
-
-    def cut(self) -> None:
-        """The response cannot be completed: the visitor must see that."""
 
 
 class Exchange(Account):
@@ -242,9 +206,41 @@ class Exchange(Account):
         self._visitor.answer(failed)
 
     # -- from the connector: StreamListener --------------------------------------------------------------------
+    # What goes wrong in one of these is this request's misfortune, not that of its session's other streams.
 
     def on_head(self, head: ResponseHead) -> None:
         """A 1xx head, or the final one."""
+        try:
+            self._on_head(head)
+        except Exception:
+            self._broke()
+
+    def on_data(self, data: bytes) -> None:
+        """Body bytes of the response, or of the pipe."""
+        try:
+            self._on_data(data)
+        except Exception:
+            self._broke()
+
+    def on_end(self) -> None:
+        """The response, or the origin's direction of the pipe, is complete."""
+        try:
+            self._on_end()
+        except Exception:
+            self._broke()
+
+    def on_reset(self, code: int, reason: str) -> None:
+        """The stream is gone: try elsewhere, answer, or cut what has begun."""
+        try:
+            self._on_reset(code, reason)
+        except Exception:
+            self._broke()
+
+    def on_writable(self) -> None:
+        """The stream takes request bytes again."""
+        self._visitor.resume_request()
+
+    def _on_head(self, head: ResponseHead) -> None:
         self._retained = None
         member = self._member
         if member is not None:
@@ -276,8 +272,7 @@ class Exchange(Account):
         self._gathering = True
         visitor.edge.unflushed.append(self)
 
-    def on_data(self, data: bytes) -> None:
-        """Body bytes of the response, or of the pipe."""
+    def _on_data(self, data: bytes) -> None:
         stream, visitor = self._stream, self._visitor
         if stream is None:
             return
@@ -313,8 +308,7 @@ class Exchange(Account):
         else:
             stream.consumed(size)
 
-    def on_end(self) -> None:
-        """The response, or the origin's direction of the pipe, is complete."""
+    def _on_end(self) -> None:
         visitor = self._visitor
         if self._state == _PIPE:
             visitor.pipe_ended()
@@ -335,8 +329,7 @@ class Exchange(Account):
             visitor.write(pending)
         visitor.answered(self._keep_alive)
 
-    def on_reset(self, code: int, reason: str) -> None:
-        """The stream is gone: try elsewhere, answer, or cut what has begun."""
+    def _on_reset(self, code: int, reason: str) -> None:
         stream, self._stream = self._stream, None
         if self._state == _OVER or stream is None:
             return
@@ -359,10 +352,6 @@ class Exchange(Account):
             return
         self._state = _OVER
         visitor.answer(answer)
-
-    def on_writable(self) -> None:
-        """The stream takes request bytes again."""
-        self._visitor.resume_request()
 
     # -- from the visitor's transport ----------------------------------------------------------------------------
 
@@ -399,6 +388,18 @@ class Exchange(Account):
             self._violation("a response has too many 1xx heads")
         elif request.minor and (status != 100 or request.expect_continue):
             visitor.write(informational_head(status, fields))
+
+    def _broke(self) -> None:
+        """A fault of the relay's own: this stream ends, and the visitor hears of it."""
+        answering = self.answering
+        if answering:
+            self.count_break("relay")
+        self._pending = b""
+        stream, self._stream = self._stream, None
+        self._state = _OVER
+        if stream is not None and not stream.closed:
+            stream.reset(ResetCode.INTERNAL, "relay_error")
+        self._visitor.failed(answering)
 
     def _violation(self, sentence: str) -> None:
         """The connector broke the protocol of responses: its session ends, and no other visitor sees a byte of it."""

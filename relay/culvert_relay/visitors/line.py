@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 from culvert_relay.wheel import ticks
 
 if TYPE_CHECKING:
+    from culvert_relay.admission import Place
     from culvert_relay.edge import Edge
 
-PROGRESS_TICKS: Final = ticks(15)
-"""How often progress is looked at, of bodies that come in and of responses that are not taken."""
 LINGER_TICKS: Final = ticks(2)
 HIGH_WATER: Final = 65_536
 LOW_WATER: Final = 16_384
@@ -38,10 +37,13 @@ CLOSED: Final = 2
 class VisitorLine(asyncio.Protocol):
     """A transport with its reasons to pause and its ways to end."""
 
-    __slots__ = ("_ending", "_eof", "_outgoing", "_paused", "_transport", "congested", "deadline", "edge", "scheduled")
+    __slots__ = (
+        "_ending", "_eof", "_outgoing", "_paused", "_place", "_transport", "congested", "deadline", "edge", "scheduled",
+    )  # fmt: skip
 
-    def __init__(self, edge: "Edge") -> None:
+    def __init__(self, edge: "Edge", place: "Place | None" = None) -> None:
         self.edge = edge
+        self._place = place
         self.congested = False
         self.deadline = 0
         self.scheduled = 0
@@ -61,7 +63,7 @@ class VisitorLine(asyncio.Protocol):
         """The visitor reads slower than its response arrives."""
         self.congested = True
         self._outgoing = -1
-        self.edge.wheel.arm(self, PROGRESS_TICKS)
+        self.edge.wheel.arm(self, self.edge.stall_ticks)
 
     def resume_writing(self) -> None:
         """What was written has left."""
@@ -154,3 +156,5 @@ class VisitorLine(asyncio.Protocol):
         """Leaves the relay's books."""
         self.edge.visitors.discard(self)
         self.edge.wheel.cancel(self)
+        if self._place is not None:
+            self._place.leave()

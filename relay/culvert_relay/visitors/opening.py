@@ -44,10 +44,6 @@ class Forwarding:
         return self._fields
 
 
-NOBODY: Final = Forwarding(b"unknown", scheme=0)
-"""Before a connection knows its peer."""
-
-
 def matching_path(path: bytes) -> bytes:
     """The path that rules match on: b"" when it is the same as the target's own."""
     try:

@@ -7,11 +7,9 @@ where the bytes go. Invariant: what `feed` calls `rest` belongs to the next requ
 from typing import Final, NamedTuple
 
 from culvert_http1.chunked import ChunkedDecoder
+from culvert_http1.errors import HTTPError
 from culvert_http1.framing import Framing
 from culvert_http1.request import RequestHead
-
-MIN_BYTES: Final = 1_500
-"""Bytes that must arrive between two looks while the body is being read (every 15 s: 100 a second)."""
 
 _NONE: Final = Framing.NONE
 _CHUNKED: Final = Framing.CHUNKED
@@ -26,18 +24,23 @@ class Piece(NamedTuple):
 
 
 class Upload:
-    """A body under way."""
+    """A body under way since tick `now`; `limit` bytes of it at most, 0 for any number."""
 
-    __slots__ = ("_decoder", "_marked", "_received", "_remaining")
+    __slots__ = ("_decoded", "_decoder", "_limit", "_looked", "_marked", "_received", "_remaining")
 
-    def __init__(self, head: RequestHead) -> None:
+    def __init__(self, head: RequestHead, *, limit: int = 0, now: int = 0) -> None:
+        if limit and head.content_length > limit:
+            raise too_large(limit)
+        self._limit = limit
+        self._decoded = 0
         self._decoder = ChunkedDecoder() if head.framing is _CHUNKED else None
         self._remaining = head.content_length
         self._received = 0
         self._marked = 0
+        self._looked = now
 
     def feed(self, data: bytes) -> Piece:
-        """Takes bytes of the connection; raises HTTPError when they break the chunked coding."""
+        """Takes bytes of the connection; raises HTTPError when they break the chunked coding or cross the limit."""
         self._received += len(data)
         decoder = self._decoder
         if decoder is None:
@@ -50,13 +53,28 @@ class Upload:
             return Piece(data[:remaining], True, data[remaining:])
         pieces = decoder.feed(data)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._limit:
+            self._decoded += len(body)
+            if self._decoded > self._limit:
+                raise too_large(self._limit)
         return Piece(body, decoder.done, decoder.leftover)
 
-    def too_slow(self) -> bool:
-        """Whether too little has come since the last look, which this is."""
-        slow = self._received - self._marked < MIN_BYTES
+    def too_slow(self, now: int, *, every: int, least: float) -> bool:
+        """Whether fewer than `least` bytes have come in the `every` ticks since the last judgement.
+
+        A look that comes sooner judges nothing.
+        """
+        if now - self._looked < every:
+            return False
+        slow = self._received - self._marked < least
         self._marked = self._received
+        self._looked = now
         return slow
+
+
+def too_large(limit: int) -> HTTPError:
+    """413: for a length that is announced, or a chunked body that crosses the limit."""
+    return HTTPError(413, "body_too_large", f"The request's body is over {limit} bytes; send less.")
 
 
 def has_body(head: RequestHead) -> bool:

@@ -1,0 +1,87 @@
+"""Heads between connector and origin: what a relay may have written there, and heads that come in small pieces."""
+
+from typing import Any
+
+import pytest
+
+from culvert_connector.origins import connection as connection_module
+from culvert_connector.origins import request
+from culvert_connector.origins.connection import OriginConnection
+from culvert_http1.response import ResponseHead, parse_response_head
+from culvert_protocol.heads import Open
+
+
+@pytest.mark.parametrize(
+    ("target", "passes"),
+    [
+        (b"/a?b=%C3%A9", True),
+        (b"*", True),
+        (b"/a{|}^`\\", True),
+        ("/é".encode(), False),
+        (b"/\xff", False),
+        (b"/a#b", False),
+        (b"/a b", False),
+        (b"/a\n", False),
+        (b"*/", False),
+        (b"", False),
+        (b"http://app.example.com/", False),
+    ],
+)
+def test_b06_a_target_holds_visible_ascii_alone(target: bytes, passes: bool) -> None:
+    head = Open(method=b"GET", target=target, authority=b"app.example.com", host=b"app.example.com")
+    assert request.problem(head) == (None if passes else "bad_target")
+
+
+class User:
+    """Keeps the head it is given."""
+
+    def __init__(self) -> None:
+        self.head: ResponseHead | None = None
+        self.body = b""
+
+    def on_informational(self, head: ResponseHead) -> None:
+        self.body += b"%d;" % head.status
+
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        self.head = head
+        self.body += body
+
+    def on_body(self, data: bytes, ended: bool) -> None:
+        self.body += data
+
+
+class Transport:
+    """Takes what is written, and nothing else."""
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+class Owner:
+    def on_open(self, connection: OriginConnection) -> None:
+        pass
+
+
+def test_b11_a_head_in_single_bytes_is_read_once_without_a_copy_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: set[int] = set()
+
+    def watched(data: Any, **options: Any) -> ResponseHead | None:
+        if options["scanned"]:
+            held.add(id(data))
+        return parse_response_head(data, **options)
+
+    monkeypatch.setattr(connection_module, "parse_response_head", watched)
+    connection = OriginConnection(key=None, owner=Owner(), tls=False)  # type: ignore[arg-type]
+    connection.connection_made(Transport())  # type: ignore[arg-type]
+    user = User()
+    connection.start(user, method=b"GET", request=b"")  # type: ignore[arg-type]
+    fields = b"".join(b"X-%d: %b\r\n" % (number, b"v" * 100) for number in range(80))
+    for byte in b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 4\r\n\r\nbody":
+        connection.data_received(bytes((byte,)))
+    assert user.head is not None
+    assert user.head.fields == fields
+    assert user.body == b"103;body"
+    assert len(held) == 1, "the bytes that wait for the rest of their head are copied"
