@@ -349,14 +349,19 @@ class World:
         return visitor
 
     async def dial(
-        self, request: bytes, *, port: int | None = None, sni: str = SERVER_NAME
+        self, request: bytes, *, port: int | None = None, sni: str = SERVER_NAME, announce: bytes = b""
     ) -> tuple[Accepted | Refused, asyncio.Transport, bytes]:
-        """Sends a handshake's bytes to the tunnel listener; the answer, and the transport to go on with."""
+        """Sends a handshake's bytes to the tunnel listener; the answer, and the transport to go on with.
+
+        `announce`: what a load balancer writes before them.
+        """
         loop = asyncio.get_running_loop()
         dialled = Dialling(loop)
-        transport, _ = await loop.create_connection(
-            lambda: dialled, "127.0.0.1", port or self.relay.ports.tunnel[0], ssl=self.clients, server_hostname=sni
-        )
+        sock = socket.socket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port or self.relay.ports.tunnel[0]))
+        await loop.sock_sendall(sock, announce)
+        transport, _ = await loop.create_connection(lambda: dialled, sock=sock, ssl=self.clients, server_hostname=sni)
         transport.write(request)
         answer = await asyncio.wait_for(dialled.answer, TIMEOUT)
         leftover = bytes(dialled.data[answer.size :]) if isinstance(answer, Accepted) else b""
@@ -378,13 +383,14 @@ class World:
         proof_name: str = SERVER_NAME,
         issuer: Issuer | None = None,
         port: int | None = None,
+        announce: bytes = b"",
     ) -> Connector:
         """A session that has said HELLO and presented nothing yet."""
         key = key or generate_key()
         token = credential or (issuer or self.issuer).credential(subject, key)
         name = connector or f"00000000-0000-4000-8000-{next(self._numbers):012d}"
         answer, transport, leftover = await self.dial(
-            build_request(SERVER_NAME, token, name, slot, generation), port=port
+            build_request(SERVER_NAME, token, name, slot, generation), port=port, announce=announce
         )
         assert isinstance(answer, Accepted), answer
         end = Connector(handler, asyncio.get_running_loop())

@@ -48,7 +48,6 @@ class Visitor(Protocol):
 
     request_id: bytes
     forwarding: "Forwarding"
-    scheme: int
 
 
 class AccessLog:
@@ -85,7 +84,15 @@ class AccessLog:
             self._refused += 1
             return
         gathered.append(
-            (monotonic(), visitor.request_id, visitor.forwarding.address, visitor.scheme, head, exchange, said)
+            (
+                monotonic(),
+                visitor.request_id,
+                visitor.forwarding.address,
+                visitor.forwarding.scheme,
+                head,
+                exchange,
+                said,
+            )
         )
 
     def flush(self) -> None:

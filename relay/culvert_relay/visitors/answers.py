@@ -1,7 +1,8 @@
 """Answers that the relay gives itself: every one says who is at fault, in `Culvert-Error: <source>; <reason>`.
 
 Responsible for the table of the relay's own answers and for their bytes. Pure. Must not know connections.
-Invariant: no byte of an answer comes from a stranger, except reason tokens that were checked against a pattern.
+Invariant: no byte of an answer comes from a stranger, except reason tokens that were checked against a pattern and
+the host and target of a redirect, which the parser has checked.
 """
 
 import re
@@ -28,6 +29,7 @@ class Answer:
     reason: str
     sentence: str
     retry_after: int | None = None
+    location: str = ""
 
     @property
     def blame(self) -> str:
@@ -136,10 +138,13 @@ def render(answer: Answer, *, close: bool, body: bool = True, request_id: bytes 
         status_line(answer.status),
         b"Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n",
         b"Content-Length: %d\r\n" % len(text),
-        f"Culvert-Error: {answer.source}; {answer.reason}\r\n".encode(),
     ]
+    if answer.status >= 400:
+        lines.append(f"Culvert-Error: {answer.source}; {answer.reason}\r\n".encode())
     if request_id:
         lines.append(b"%b: %b\r\n" % (REQUEST_ID, request_id))
+    if answer.location:
+        lines.append(f"Location: {answer.location}\r\n".encode())
     if answer.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % answer.retry_after)
     if answer.status == 405:

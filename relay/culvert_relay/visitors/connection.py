@@ -15,13 +15,16 @@ from culvert_http1.errors import HTTPError
 from culvert_http1.request import RequestHead, parse_request_head
 from culvert_relay.access.log import Said
 from culvert_relay.certificates import NamedSSLObject
+from culvert_relay.routing.table import Entry
 from culvert_relay.visitors import answers
-from culvert_relay.visitors.answers import Answer, answer_to_error, render, render_options
+from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render, render_options
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
 from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, VisitorLine
 from culvert_relay.visitors.opening import Forwarding
+from culvert_relay.visitors.redirecting import redirect
 from culvert_relay.visitors.upload import Piece, Upload, has_body
+from culvert_relay.visitors.vouching import vouched
 
 if TYPE_CHECKING:
     from culvert_relay.accepting import Arrival
@@ -51,8 +54,8 @@ class VisitorConnection(VisitorLine):
     """A connection at one of the relay's doors for visitors."""
 
     __slots__ = (
-        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_refusal", "_scanned", "_started",
-        "_state", "_upload", "forwarding", "local_port", "request_id", "scheme",
+        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_proxy", "_refusal", "_scanned",
+        "_started", "_state", "_upload", "forwarding", "local_port", "request_id", "scheme",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", door: "Door", arrival: "Arrival") -> None:
@@ -61,6 +64,7 @@ class VisitorConnection(VisitorLine):
         self.local_port = door.port
         self.forwarding = Forwarding(arrival.address.encode(), scheme=door.scheme)
         self.request_id = b""
+        self._proxy = self.forwarding.address if edge.trusts(arrival.address) else b""
         self._refusal = arrival.refusal
         self._started = 0
         self._door = door
@@ -181,7 +185,7 @@ class VisitorConnection(VisitorLine):
         self._head = head
         marking = self.edge.marking
         if marking is not None:
-            head.block, self.request_id = marking.mark(head.block, trusted=False)
+            head.block, self.request_id = marking.mark(head.block, trusted=bool(self._proxy))
         self._begin(head, rest)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
@@ -210,7 +214,13 @@ class VisitorConnection(VisitorLine):
             self.write(render_options(close=not keep_alive))
             self.answered(keep_alive)
             return
-        target = direct(self.edge, head.host, tls=self.scheme, asked_name=self._asked_name)
+        edge = self.edge
+        if self._proxy:
+            self.forwarding = vouched(head, self._proxy, scheme=self.scheme, trusts=edge.trusts)
+        target: Entry | Answer = direct(edge, head.host, tls=self.scheme, asked_name=self._asked_name)
+        if not self.scheme and edge.front.https_redirect_port and (target is NO_SESSION or isinstance(target, Entry)):
+            encrypted = bool(self.forwarding.scheme)
+            target = redirect(head, port=edge.front.https_redirect_port, arrived_over_https=encrypted) or target
         if isinstance(target, Answer):
             self.answer(target)
             return

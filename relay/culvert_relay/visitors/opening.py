@@ -22,16 +22,16 @@ at paths refuses it, while a host without such rules passes the target on untouc
 class Forwarding:
     """What origins are told about one visitor: its address, `http` or `https`, the Host it asked for.
 
-    The fields of the last authority are kept: a connection mostly asks for one.
+    The fields of the last authority are kept: a connection mostly asks for one. `said`: an authority and its fields
+    that were made otherwise (`vouching`).
     """
 
-    __slots__ = ("_authority", "_fields", "_scheme", "address")
+    __slots__ = ("_authority", "_fields", "address", "scheme")
 
-    def __init__(self, address: bytes, *, scheme: int) -> None:
+    def __init__(self, address: bytes, *, scheme: int, said: tuple[bytes | None, bytes] = (None, b"")) -> None:
         self.address = address
-        self._scheme = b"https" if scheme else b"http"
-        self._authority: bytes | None = None
-        self._fields = b""
+        self.scheme = scheme
+        self._authority, self._fields = said
 
     def fields(self, authority: bytes) -> bytes:
         """The field lines for a request to this authority."""
@@ -39,7 +39,7 @@ class Forwarding:
             self._authority = authority
             self._fields = (
                 b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n"
-                % (self.address, self._scheme, authority, self.address)
+                % (self.address, b"https" if self.scheme else b"http", authority, self.address)
             )
         return self._fields
 
