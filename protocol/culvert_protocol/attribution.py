@@ -43,10 +43,13 @@ ERROR_CODES: Final = (
     ErrorCode("relay", "method_not_allowed", 405, "CONNECT and TRACE are not passed on.", "Use another method."),
     ErrorCode("relay", "head_timeout", 408, "The head took too long to arrive.", "Look at the visitor's network."),
     ErrorCode("relay", "body_timeout", 408, "The body arrived too slowly.", "Look at the visitor's network."),
+    ErrorCode("relay", "body_too_large", 413, "The body is over `limits.bodyBytes`.", "Send less, or raise the limit in relay.yml."),
     ErrorCode("relay", "target_too_long", 414, "The request target is too long.", "Shorten the URL; send data in the body."),
     ErrorCode("relay", "unknown_expectation", 417, "`Expect` asks for something other than 100-continue.", _FIX_CLIENT),
     ErrorCode("relay", "misdirected", 421, "The TLS server name and `Host` belong to different tunnels.",
               "Let the client open a connection of its own for each host."),
+    ErrorCode("relay", "too_many_from_address", 429, "The visitor's address has as many connections as it may "
+              "(`limits.connectionsPerAddress`).", "Raise the limit, or list the proxy behind it in `trustedProxies`."),
     ErrorCode("relay", "head_too_large", 431, "The head is too large, or has too many fields.", "Send fewer or shorter cookies and fields."),
     ErrorCode("relay", "unknown_coding", 501, "`Transfer-Encoding` names a coding other than chunked.", _FIX_CLIENT),
     ErrorCode("relay", "unknown_method", 501, "The method is longer than any that is known.", _FIX_CLIENT),
@@ -57,6 +60,9 @@ ERROR_CODES: Final = (
     ErrorCode("relay", "sessions_busy", 503, "Every session of the tunnel has as many streams as it may.",
               "Run more connectors; look for requests that never end (`culvert_relay_streams`)."),
     ErrorCode("relay", "too_many_connections", 503, "The relay has as many visitors' connections as it takes.", "Run more relays."),
+    ErrorCode("relay", "request_timeout", 504, "The request and its response took longer than `timeouts.request`.",
+              "Raise the timeout, or look why the service takes so long."),
+    ErrorCode("relay", "relay_error", 502, "The relay failed at this request; its log has the trace.", _REPORT),
     ErrorCode("relay", "draining", 503, "This relay is shutting down.", _AGAIN),
     # -- the session between them --------------------------------------------------------------------------------
     ErrorCode("session", "session_lost", 502, "The session ended while the request was under way, and the request could not "
@@ -66,6 +72,7 @@ ERROR_CODES: Final = (
     ErrorCode("session", "protocol_error", 502, "Relay and connector did not understand each other.", "Update the older of the two."),
     ErrorCode("session", "flow_control", 502, "Relay and connector did not understand each other.", "Update the older of the two."),
     ErrorCode("session", "reset", 502, "The connector ended the request for a reason that this relay does not know.", "Update the relay."),
+    ErrorCode("session", "unexpected_head", 502, "The relay sent a response's head to the connector.", _REPORT),
     ErrorCode("session", "body_longer_than_declared", 502, "More body bytes came to the connector than the head announced.", _REPORT),
     ErrorCode("session", "body_shorter_than_declared", 502, "Fewer body bytes came to the connector than the head announced.", _REPORT),
     # -- the connector -------------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ ERROR_CODES: Final = (
     ErrorCode("connector", "connector_stops", 503, "The connector is stopping.", _AGAIN),
     ErrorCode("connector", "connector_exhausted", 503, "The connector has run out of descriptors, ports or memory.",
               "Raise its limit of open files, or run more connectors."),
-    ErrorCode("connector", "tcp_not_supported", 503, "A TCP connection came for a tunnel that serves HTTP only.", "Update the connector."),
+    ErrorCode("connector", "not_http", 400, "The rule's service is not HTTP.", "Reach it by its TCP port, or with `culvert access tcp`."),
     ErrorCode("connector", "connector_error", 502, "The connector failed in an unforeseen way; its log has the trace.", _REPORT),
     ErrorCode("connector", "internal", 502, "The connector failed, and did not say why.", _REPORT),
     ErrorCode("connector", "nobody_listens", 502, "The connector had no use for the request.", _REPORT),

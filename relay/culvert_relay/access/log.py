@@ -83,17 +83,8 @@ class AccessLog:
         elif len(gathered) >= MAX_GATHERED:
             self._refused += 1
             return
-        gathered.append(
-            (
-                monotonic(),
-                visitor.request_id,
-                visitor.forwarding.address,
-                visitor.forwarding.scheme,
-                head,
-                exchange,
-                said,
-            )
-        )
+        who = visitor.forwarding
+        gathered.append((monotonic(), visitor.request_id, who.address, who.scheme, head, exchange, said))
 
     def flush(self) -> None:
         """Hands the lines of what has gathered to the sink."""
