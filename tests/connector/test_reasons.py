@@ -3,6 +3,7 @@
 import errno
 import socket
 import ssl
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,15 @@ from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import Framing
 from culvert_transport.traffic import Traffic
 
+
+def handshake_error(kind: type[ssl.SSLError], **attributes: str) -> ssl.SSLError:
+    """As the ssl module raises it: these attributes are not arguments."""
+    error = kind(1, "handshake failure")
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
 UNREACHABLE = ResetCode.ORIGIN_UNREACHABLE
 CAUSES = [
     (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), UNREACHABLE, "connection_refused"),
@@ -22,8 +32,8 @@ CAUSES = [
     (UnicodeError("label too long"), UNREACHABLE, "name_not_found"),
     (AddressRefused("it is a metadata address"), UNREACHABLE, "address_not_allowed"),
     (OriginCAError("not PEM"), UNREACHABLE, "bad_ca"),
-    (ssl.SSLCertVerificationError(1, "expired"), UNREACHABLE, "certificate_not_trusted"),
-    (ssl.SSLError(1, "wrong version number"), UNREACHABLE, "tls_failed"),
+    (handshake_error(ssl.SSLCertVerificationError, verify_message="expired"), UNREACHABLE, "certificate_not_trusted"),
+    (handshake_error(ssl.SSLError, reason="WRONG_VERSION_NUMBER"), UNREACHABLE, "tls_failed"),
     (OSError(errno.EMFILE, "too many open files"), ResetCode.UNAVAILABLE, "connector_exhausted"),
     (OSError(errno.EADDRNOTAVAIL, "no ports"), ResetCode.UNAVAILABLE, "connector_exhausted"),
 ]
@@ -46,7 +56,7 @@ def test_a_connector_that_stops_makes_no_connection(tools):
         origins = Origins()
         await origins.close()
         seeker = Seeker()
-        origins.acquire(seeker, None, fresh=True, safe=True)
+        origins.acquire(seeker, SimpleNamespace(key=None), fresh=True, safe=True)
         assert seeker.refused == (ResetCode.UNAVAILABLE, "connector_stops")
 
     tools.run(main())
@@ -80,9 +90,10 @@ def test_what_an_origin_does_wrong_is_named_and_counted_as_its_fault(tools, answ
     tools.run(main())
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"), [(b"12", "body_shorter_than_declared"), (b"1234", "body_longer_than_declared")]
-)
+BODIES = [(b"12", "body_shorter_than_declared"), (b"1234", "body_longer_than_declared")]
+
+
+@pytest.mark.parametrize(("body", "reason"), BODIES)
 def test_a_body_that_is_not_what_its_head_says_never_reaches_an_origin_whole(tools, body, reason):
     async def main():
         async def handler(client):
@@ -110,9 +121,8 @@ def test_every_end_of_a_request_is_counted_for_its_rule(tools):
             traffic = world.connector.counters.rules.of("web")
             call = world.relay.request(body=b"12345")
             await tools.until(lambda: call.body == b"part", "the first part")
-            streams = [
-                stream for end in world.connector.sessions.sessions() for stream in end.link.session.streams.values()
-            ]
+            (session,) = (one.link.session for one in world.connector.sessions.sessions() if one.streams)
+            streams = session.streams.values()
             assert world.connector.requests.under_way(streams)["web"] == 1
             call.stream.reset(ResetCode.CANCEL, "visitor_gone")
             await tools.until(lambda: traffic.aborted == {"visitor": 1}, "the count of the visitor who left")
