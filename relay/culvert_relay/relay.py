@@ -20,6 +20,7 @@ from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
 from culvert_relay.metrics import Readings, RelayCollector, registry_of
 from culvert_relay.sessions_view import readings, sessions_view
+from culvert_relay.streams.front import Front
 from culvert_relay.streams.ports import PortDoors
 from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
 from culvert_relay.tunnels.tunnels import Tunnels
@@ -83,6 +84,7 @@ class Relay:
         self.ports = Ports()
         self.metrics = registry_of(RelayCollector(self.edge.counters, self._readings))
         self._listeners: list[Listener] = []
+        self._fronts: list[Front] = []
         self._admin: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
         self._started = False
@@ -112,7 +114,9 @@ class Relay:
         for listener in http:
             await listener.serve(loop, self._visitor(Door(0, listener.port)))
         for listener in https:
-            await listener.serve(loop, self._visitor(Door(1, listener.port, self._own)), context=context)
+            front = Front(self.edge, listener, self._visitor(Door(1, listener.port, self._own)), context=context)
+            self._fronts.append(front)
+            front.start()
         self.ports = Ports(
             [item.port for item in http],
             [item.port for item in https],
@@ -174,6 +178,8 @@ class Relay:
 
     def _close_listeners(self) -> None:
         self.doors.close()
+        for front in self._fronts:
+            front.close()
         for listener in self._listeners:
             listener.close()
 

@@ -198,7 +198,8 @@ class VisitorConnection(VisitorLine):
             self.write(render_options(close=not keep_alive))
             self.answered(keep_alive)
             return
-        target = direct(self.edge, head.host, tls=self.scheme, asked_name=self._asked_name)
+        address = self.forwarding.address
+        target = direct(self.edge, head.host, tls=self.scheme, asked_name=self._asked_name, address=address)
         if isinstance(target, Answer):
             self.answer(target)
             return
