@@ -24,6 +24,7 @@ COPY protocol protocol
 COPY http1 http1
 COPY ingress ingress
 COPY transport transport
+COPY access access
 COPY relay relay
 COPY connector connector
 COPY operator operator

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from culvert_cli import connector, ingress, keys, operator, relay, tunnel
+from culvert_cli import access, connector, ingress, keys, operator, relay, tunnel
 from culvert_cli.arguments import LOG_FORMATS, LOG_LEVELS, new_parser, subcommands
 from culvert_cli.outcome import FAILURE, USAGE, CommandError, UsageError
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     tunnel_commands = tunnel.add(commands)
     ingress.add(tunnel_commands)
     relay.add(commands)
+    access.add(commands)
     connector.add(commands)
     operator.add(commands)
     return parser

@@ -17,6 +17,7 @@ from typing import Final
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
 from culvert_connector.origins import request
+from culvert_connector.origins.bridge import Bridge, handshake_problem
 from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
 from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
@@ -63,7 +64,14 @@ class Requests:
         target = applied.target(host, path)
         traffic = self._rules.of(target.rule_id)
         if isinstance(target, OriginTarget) and target.pipe:
-            target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
+            if head.kind == Kind.UPGRADE:
+                problem = handshake_problem(head.fields)
+                if problem is None:
+                    Bridge(stream, head.fields, target, self._connections, count).begin()
+                    return
+                target = own_answer(target.rule_id, 400, NOT_HTTP, reason=problem)
+            else:
+                target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
             Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:

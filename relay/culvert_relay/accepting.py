@@ -1,7 +1,8 @@
 """Accepting connections, up to the moment at which a protocol takes one over.
 
 Responsible for what stands between a listening socket and a visitor: admission by count and address, the PROXY
-header of a load balancer, the TLS handshake with its deadline and bound, and rest when descriptors run out.
+header of a load balancer, a look at what comes first, the TLS handshake with its deadline and bound, and rest when
+descriptors run out.
 Must not know HTTP, frames or certificates.
 Invariants: at most `handshakes` sockets wait for a header or handshake over all doors, the oldest leaving first; a
 place in the book is given back whatever becomes of the connection; a full descriptor table is asked about twice a
@@ -13,7 +14,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -45,6 +46,8 @@ class Arrival(NamedTuple):
 
 
 ProtocolFactory = Callable[[Arrival], asyncio.BaseProtocol]
+Front = Callable[[socket.socket], Awaitable[ProtocolFactory | None]]
+"""Who takes a connection before TLS, by what it says first; None: nobody does."""
 
 
 class Gate:
@@ -97,12 +100,14 @@ class Acceptor:
         factory: ProtocolFactory,
         *,
         context: ssl.SSLContext | None = None,
+        front: Front | None = None,
         visitors: bool = True,
     ) -> None:
         self._socket = sock
         self._gate = gate
         self._factory = factory
         self._context = context
+        self._front = front
         self._visitors = visitors
         self._resting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,8 +177,15 @@ class Acceptor:
             else:
                 place = verdict
                 arrival = Arrival(address, place)
+            factory, context = self._factory, self._context
+            if self._front is not None:
+                gate.wait(task, sock)
+                async with asyncio.timeout(gate.limits.handshake_seconds):
+                    passed = await self._front(sock)
+                if passed is not None:
+                    factory, context = passed, None
             owned = False  # from here on the socket is its transport's to close
-            await self._connect(task, sock, arrival)
+            await self._connect(task, sock, factory, context, arrival)
             place = None  # and the place is the protocol's to leave
         except (OSError, TimeoutError, ProxyHeaderError) as error:
             gate.counters.fail_handshake(_reason(error))
@@ -184,15 +196,21 @@ class Acceptor:
                 sock.close()
             gate.done(task)
 
-    async def _connect(self, task: asyncio.Task[None], sock: socket.socket, arrival: Arrival) -> None:
+    async def _connect(
+        self,
+        task: asyncio.Task[None],
+        sock: socket.socket,
+        factory: ProtocolFactory,
+        context: ssl.SSLContext | None,
+        arrival: Arrival,
+    ) -> None:
         gate = self._gate
-        context = self._context
         if context is None:
-            await gate.loop.connect_accepted_socket(lambda: self._factory(arrival), sock)
+            await gate.loop.connect_accepted_socket(lambda: factory(arrival), sock)
             return
         gate.wait(task, sock)
         await gate.loop.connect_accepted_socket(
-            lambda: self._factory(arrival),
+            lambda: factory(arrival),
             sock,
             ssl=context,
             ssl_handshake_timeout=gate.limits.handshake_seconds,
@@ -211,7 +229,7 @@ async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> P
     """Takes the PROXY header off a socket, and no byte more. Raises ProxyHeaderError or OSError."""
     data = b""
     while True:
-        await _readable(loop, sock)
+        await readable(loop, sock)
         try:
             seen = sock.recv(MAX_HEADER - len(data), socket.MSG_PEEK)
         except _GONE:
@@ -225,7 +243,8 @@ async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> P
             return header
 
 
-async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+async def readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    """Until the socket has something to read, or has ended."""
     ready: asyncio.Future[None] = loop.create_future()
 
     def tell() -> None:

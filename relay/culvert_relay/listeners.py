@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from culvert_relay.accepting import Acceptor, Gate, ProtocolFactory
+from culvert_relay.accepting import Acceptor, Front, Gate, ProtocolFactory
 from culvert_relay.config import Address, ConfigError
 from culvert_transport.sockets import NOTSENT_LOWAT
 
@@ -47,10 +47,12 @@ class Listener:
         factory: ProtocolFactory,
         *,
         context: ssl.SSLContext | None = None,
+        front: Front | None = None,
         visitors: bool = True,
     ) -> None:
-        """Begins to accept; with a `context` connections reach the factory's protocol after their TLS handshake."""
-        self._acceptor = Acceptor(self.socket, gate, factory, context=context, visitors=visitors)
+        """Begins to accept; with a `context` connections reach the factory's protocol after their TLS handshake,
+        but for those that `front` gives to somebody else before it."""
+        self._acceptor = Acceptor(self.socket, gate, factory, context=context, front=front, visitors=visitors)
 
     def close(self) -> None:
         """Stops accepting; connections stay."""

@@ -26,6 +26,7 @@ from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
 from culvert_relay.metrics import Readings, exposition
 from culvert_relay.sessions_view import readings, sessions_view
+from culvert_relay.streams.front import Front
 from culvert_relay.streams.ports import PortDoors
 from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
 from culvert_relay.tunnels.tunnels import Tunnels
@@ -125,7 +126,8 @@ class Relay:
         for listener in http:
             listener.serve(gate, self._visitor(Door(0, listener.port)))
         for listener in https:
-            listener.serve(gate, self._visitor(Door(1, listener.port, self._own)), context=context)
+            door = Door(1, listener.port, self._own)
+            listener.serve(gate, self._visitor(door), context=context, front=Front(self.edge, listener.port))
         self.ports = Ports(
             [item.port for item in http],
             [item.port for item in https],

@@ -441,12 +441,12 @@ def test_nothing_a_relay_sends_becomes_a_second_request(tools):
     tools.run(main())
 
 
-def test_tcp_streams_are_refused_with_a_reason(tools):
+def test_a_tcp_stream_that_no_rule_takes_is_refused_with_a_reason(tools):
     async def main():
         async with tools.world() as world:
             await world.origin(tools.answering(OK))
             call = world.relay.request(kind=Kind.TCP)
-            assert await call.broken() == (ResetCode.UNAVAILABLE, "tcp_not_supported")
+            assert await call.broken() == (ResetCode.UNAVAILABLE, "no_rule")
 
     tools.run(main())
 

@@ -346,12 +346,13 @@ class Tunnel:
         credentials: Path | None = None,
         sessions: int = 2,
         grace: str = "10s",
+        relay: list[str] | None = None,
     ) -> Connector:
         """Starts a connector; without `ingress` every name goes to the origin "app"."""
         config = {
             "tunnel": "test",
             "credentials-file": str(credentials or self.credentials_path),
-            "relay": [f"127.0.0.1:{relay.tunnel}" for relay in self.relays],
+            "relay": relay or [f"127.0.0.1:{one.tunnel}" for one in self.relays],
             "relay-server-name": "localhost",
             "relay-ca": str(self.ca),
             "metrics": "127.0.0.1:0",
@@ -692,6 +693,12 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     if report.failed:
         report.sections.extend(("logs of " + tunnel.folder.name, tunnel.logs()) for tunnel in _live)
     return report
+
+
+@pytest.fixture
+def certificate_maker() -> Callable[[Path, list[str]], None]:
+    """See `make_certificate`."""
+    return make_certificate
 
 
 @pytest.fixture

@@ -12,19 +12,17 @@ end on after its last byte; an error in either half ends both, and never looks l
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
 from typing import Final
 
 from culvert_connector.origins.connection import OriginConnection
 from culvert_http1.response import ResponseHead
+from culvert_http1.websocket import accept_for
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
 from culvert_transport.traffic import Traffic
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LINGER: Final = 10.0
 """Seconds an origin over TLS, which cannot be told of a half-close, may still send after the visitor's end."""
 
@@ -33,11 +31,6 @@ def field_values(fields: bytes, name: bytes) -> list[bytes]:
     """The values of every field of this name in a block, without surrounding blanks, in order."""
     pattern = rb"(?:^|\n)" + re.escape(name) + rb":[ \t]*([^\r\n]*?)[ \t]*\r"
     return re.findall(pattern, fields, re.IGNORECASE)
-
-
-def accept_for(key: bytes) -> bytes:
-    """RFC 6455 4.2.2: what Sec-WebSocket-Accept must be for this Sec-WebSocket-Key."""
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def switch_problem(request_fields: bytes, response: ResponseHead) -> str | None:

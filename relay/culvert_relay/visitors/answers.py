@@ -62,6 +62,10 @@ MISDIRECTED: Final = Answer(
     "misdirected",
     "The TLS server name and the Host of the request belong to different tunnels.",
 )
+SOURCE_NOT_ALLOWED: Final = Answer(
+    403, "relay", "source_not_allowed", "Visitors from your address are not allowed here."
+)
+NOT_HTTP: Final = Answer(404, "relay", "not_http", "This name is served as TLS by a service of its own, not as HTTP.")
 HEAD_TIMEOUT: Final = Answer(408, "relay", "head_timeout", "The request's head took too long to arrive.")
 BODY_TIMEOUT: Final = Answer(408, "relay", "body_timeout", "The request's body arrived too slowly.")
 TOO_MANY_CONNECTIONS: Final = Answer(

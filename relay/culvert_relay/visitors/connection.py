@@ -217,7 +217,8 @@ class VisitorConnection(VisitorLine):
         edge = self.edge
         if self._proxy:
             self.forwarding = vouched(head, self._proxy, scheme=self.scheme, trusts=edge.trusts)
-        target: Entry | Answer = direct(edge, head.host, tls=self.scheme, asked_name=self._asked_name)
+        address = self.forwarding.address
+        target: Entry | Answer = direct(edge, head.host, tls=self.scheme, asked_name=self._asked_name, address=address)
         if not self.scheme and edge.front.https_redirect_port and (target is NO_SESSION or isinstance(target, Entry)):
             encrypted = bool(self.forwarding.scheme)
             target = redirect(head, port=edge.front.https_redirect_port, arrived_over_https=encrypted) or target

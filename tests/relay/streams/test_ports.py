@@ -206,7 +206,7 @@ def test_a_visitor_who_does_not_read_holds_a_window_and_is_not_evicted(
 ) -> None:
     async def scenario(world: Any) -> None:
         end = await connector(world, [GrantedPort(port, 1)])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        reader = (await world.visitor(port=port)).reader
         request = await one_request(end, wait_until)
         sent = 0
         while not request.stream.blocked:
@@ -220,6 +220,5 @@ def test_a_visitor_who_does_not_read_holds_a_window_and_is_not_evicted(
         assert request.reset is None
         request.stream.write(b"", fin=True)
         assert len(await asyncio.wait_for(reader.read(-1), 10)) == sent
-        writer.close()
 
     play(scenario)
