@@ -67,7 +67,7 @@ class Requests:
             if head.kind == Kind.UPGRADE:
                 problem = handshake_problem(head.fields)
                 if problem is None:
-                    Bridge(stream, head.fields, target, self._connections, count).begin()
+                    Bridge(stream, head.fields, target, self._connections, traffic).begin()
                     return
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason=problem)
             else:

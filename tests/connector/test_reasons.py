@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from culvert_connector.origins.addresses import AddressRefused
+from culvert_connector.origins.bridge import handshake_problem
 from culvert_connector.origins.origins import Origins, _explained
 from culvert_connector.origins.tls import OriginCAError
 from culvert_protocol.codes import ResetCode
@@ -135,3 +136,19 @@ def test_every_end_of_a_request_is_counted_for_its_rule(tools):
             assert list(traffic.answers.samples()) == [("2xx", "none", 2)]
 
     tools.run(main())
+
+
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+HANDSHAKES = [
+    (KEY + b"Sec-WebSocket-Version: 13\r\n", None),
+    (b"Sec-WebSocket-Version: 13\r\n", "bad_websocket_key"),
+    (KEY + KEY + b"Sec-WebSocket-Version: 13\r\n", "bad_websocket_key"),
+    (b"Sec-WebSocket-Key: c2hvcnQ=\r\nSec-WebSocket-Version: 13\r\n", "bad_websocket_key"),
+    (KEY + b"Sec-WebSocket-Version: 8\r\n", "unknown_websocket_version"),
+    (KEY, "unknown_websocket_version"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), HANDSHAKES)
+def test_a_handshake_for_a_tcp_rule_is_checked(fields, reason):
+    assert handshake_problem(fields) == reason

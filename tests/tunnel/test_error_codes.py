@@ -20,6 +20,8 @@ TABLE = {(row.source, row.reason): row for row in ERROR_CODES}
 
 NOT_HEARD = {ResetCode.NO_ERROR, ResetCode.CANCEL}
 """Resets of streams whose visitor has its answer already, or is gone."""
+AFTER_THE_HEAD = {"bad_websocket_frame"}
+"""Said only once a response has begun, which can but break off."""
 UNTESTED: dict[Code, str] = {
     ("session", "no_response"): "a connector never ends a stream so before its response; other software might",
     ("session", "cancelled"): "the same",
@@ -96,7 +98,8 @@ def resets() -> Iterator[Code]:
                 ):
                     code = ResetCode[first.attr]
                     if code not in NOT_HEARD:
-                        yield from ((SOURCE.get(code, "session"), reason) for reason in texts(second))
+                        reasons = [reason for reason in texts(second) if reason not in AFTER_THE_HEAD]
+                        yield from ((SOURCE.get(code, "session"), reason) for reason in reasons)
     for _, call in calls("connector"):
         if name_of(call) == "OriginError" and isinstance(call.args[0], ast.Name):  # its code has a name of its own
             yield from (("origin", reason) for reason in texts(call.args[1]))
@@ -113,6 +116,7 @@ def resets() -> Iterator[Code]:
 PROBLEMS = {
     ("connector/culvert_connector/origins/request.py", "problem"): "connector",
     ("connector/culvert_connector/origins/upgrade.py", "switch_problem"): "origin",
+    ("connector/culvert_connector/origins/bridge.py", "handshake_problem"): "connector",
     ("connector/culvert_connector/origins/exchange.py", "on_switch"): "origin",
     ("connector/culvert_connector/origins/exchange.py", "on_failed"): "origin",
 }
