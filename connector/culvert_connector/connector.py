@@ -36,6 +36,7 @@ from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.heads import Open
 from culvert_protocol.statements import StatementError, read_grant
 from culvert_protocol.stream import Stream
+from culvert_transport.instruments import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Connector:
             random=random,
             on_change=self.board.changed,
             on_open=self._opened,
+            counters=self.counters,
         )
         self.rollout = Rollout(
             relays=self.sessions, prepare=self._prepare, on_applied=self._applied, on_refused=self._refused
@@ -74,7 +76,6 @@ class Connector:
         self._credentials: CredentialsFile | None = None
         self._waiting: Document | None = None
         self._problems: dict[str, str] = {}
-        self._registry = metrics.registry(self.counters, self._readings)
         self._version = _version()
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -84,8 +85,8 @@ class Connector:
         views = Views(
             board=self.board,
             ready=self.unready,
-            metrics=lambda: metrics.text(self._registry),
-            metrics_content_type=metrics.CONTENT_TYPE,
+            metrics=lambda: metrics.exposition(self.counters, self._readings()),
+            metrics_content_type=CONTENT_TYPE,
         )
         self.admin = await serve(views, host=host, port=port, search=search)
         return self.admin
@@ -248,11 +249,11 @@ class Connector:
         return metrics.Readings(
             sessions=states,
             probed=self.sessions.probed,
-            streams=sum(one.streams for one in sessions),
+            streams=self.requests.under_way(stream for one in sessions for stream in one.link.session.streams.values()),
+            queued_bytes=sum(one.link.queued for one in sessions),
             config_version=applied.version if applied is not None else 0,
             config_invalid=bool(self._problems),
             credential_expiry=credentials.read_credential().expires_at if credentials is not None else None,
-            reconnects=self.sessions.reconnects,
             origins_open=self.origins.open,
             origins_idle=self.origins.idle,
             unverified_origins=sum(

@@ -10,8 +10,8 @@ Invariant: every stream that is opened gets a listener and exactly one outcome. 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from culvert_connector.configuration import Applied
@@ -22,9 +22,10 @@ from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
 from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
 from culvert_http1.path import PathError
-from culvert_protocol.codes import ResetCode
+from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.stream import Stream
+from culvert_transport.traffic import Traffic
 
 NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'culvert access tcp --hostname NAME'.\n"
 
@@ -36,47 +37,48 @@ class Requests:
         self._current = current
         self._connections = connections
         self._counters = counters
-        self._counts: dict[str, Callable[[int], None]] = {}
+        self._rules = counters.rules
 
     def open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
         """A request has arrived on a session."""
         applied = self._current()
         if applied is None:
-            _refuse(stream, ResetCode.REFUSED, "no_configuration")
+            self._refuse(stream, ResetCode.REFUSED, "no_configuration")
             return
         if head.kind == Kind.TCP:
             self._passage(applied, stream, head, body, fin)
             return
         problem = request.problem(head)
         if problem is not None:
-            _refuse(stream, ResetCode.BAD_REQUEST, problem)
+            self._refuse(stream, ResetCode.BAD_REQUEST, problem)
             return
         try:
             host = head.host.decode("ascii")
             path = request.matching_path(head) if applied.router.host_has_paths(host) else b"/"
         except UnicodeDecodeError:
-            _refuse(stream, ResetCode.BAD_REQUEST, "bad_host")
+            self._refuse(stream, ResetCode.BAD_REQUEST, "bad_host")
             return
         except PathError as error:
-            _refuse(stream, ResetCode.BAD_REQUEST, error.reason)
+            self._refuse(stream, ResetCode.BAD_REQUEST, error.reason)
             return
         target = applied.target(host, path)
-        count = self._counts.get(target.rule_id)
-        if count is None:
-            count = self._counts[target.rule_id] = functools.partial(self._counters.request, target.rule_id)
+        traffic = self._rules.of(target.rule_id)
         if isinstance(target, OriginTarget) and target.pipe:
             if head.kind == Kind.UPGRADE:
                 problem = handshake_problem(head.fields)
                 if problem is None:
-                    Bridge(stream, head.fields, target, self._connections, count).begin()
+                    Bridge(stream, head.fields, target, self._connections, traffic).begin()
                     return
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason=problem)
             else:
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
-            Exchange(stream, head, target, self._connections, count).begin(body, fin)
+            Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:
-            count(target.status)
+            traffic.answers.add(target.status, "connector" if target.status >= 400 else "none")
+            traffic.received += len(body)
+            if head.method != b"HEAD":
+                traffic.sent += len(target.body)
             _answer(stream, target, upload_ended=fin, bodiless=head.method == b"HEAD")
 
     def _passage(self, applied: Applied, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
@@ -86,15 +88,29 @@ class Requests:
         else:
             target = applied.port_target(head.local_port)
         if not isinstance(target, OriginTarget) or not target.pipe or target.by_name != bool(head.host):
-            _refuse(stream, ResetCode.UNAVAILABLE, "no_rule")
+            self._refuse(stream, ResetCode.UNAVAILABLE, "no_rule")
             return
-        ended = functools.partial(self._counters.connection, target.rule_id)
-        Passage(stream, target, self._connections, ended).begin(body, fin)
+        traffic = self._rules.of(target.rule_id)
+        ended = partial(self._counters.connection, traffic.labels[0])
+        Passage(stream, target, self._connections, traffic, ended).begin(body, fin)
 
     def forget_rules(self, kept: set[str]) -> None:
         """Drops what is remembered of rules that are no longer configured, so that ids do not pile up."""
-        self._counts = {rule: count for rule, count in self._counts.items() if rule in kept}
         self._counters.keep_rules(kept)
+
+    def under_way(self, streams: Iterable[Stream]) -> dict[str, int]:
+        """How many of these streams each rule serves at the moment, for the metrics."""
+        counts = {traffic.labels[0]: 0 for traffic in self._rules if traffic.used}
+        for stream in streams:
+            traffic = getattr(stream.listener, "traffic", None)
+            if isinstance(traffic, Traffic):
+                counts[traffic.labels[0]] = counts.get(traffic.labels[0], 0) + 1
+        return counts
+
+    def _refuse(self, stream: Stream, code: ResetCode, reason: str) -> None:
+        self._rules.nobody.answers.add(VISITOR_STATUS[code], SOURCE[code])
+        stream.listener = Deaf(stream)
+        stream.reset(code, reason)
 
 
 class Deaf:
@@ -130,8 +146,3 @@ def _answer(stream: Stream, target: AnswerTarget, *, upload_ended: bool, bodiles
     stream.send_head(head, b"" if bodiless else target.body, fin=True)
     if not upload_ended:
         listener.on_writable()
-
-
-def _refuse(stream: Stream, code: ResetCode, reason: str) -> None:
-    stream.listener = Deaf(stream)
-    stream.reset(code, reason)

@@ -24,10 +24,12 @@ from culvert_connector.dialling.addresses import Address, RelayName
 from culvert_connector.dialling.backoff import Failures, grace
 from culvert_connector.dialling.book import AddressBook, Lookup, RelayError
 from culvert_connector.dialling.dialer import Call, DialError, Dialled
+from culvert_connector.metrics import Counters
 from culvert_connector.session import Offer, RelaySession, State
 from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.heads import Open
 from culvert_protocol.stream import Stream
+from culvert_transport.endings import ending
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class Place:
         self.dialling: Address | None = None
         self.failures = Failures()
         self.over = asyncio.Event()
+        self.ended = ""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -78,8 +81,9 @@ class SessionSet:
         random: Callable[[], float],
         on_change: Callable[[], None],
         on_open: Callable[[Stream, Open, bytes, bool], None],
+        counters: Counters,
     ) -> None:
-        self.reconnects = 0
+        self._counters = counters
         self._connector_id = connector_id
         self._dial = dial
         self._book = AddressBook(resolve=resolve, on_change=on_change)
@@ -228,7 +232,7 @@ class SessionSet:
         """The relay leaves: its address is tried last, a new session is dialled at once, this one serves on."""
         log.info("Relay %s drains: %s.", session.relay, reason)
         self._book.failed(session.address)
-        self._vacate(session)
+        self._vacate(session, "relay_draining")
         self._on_change()
 
     def session_stuck(self, session: RelaySession) -> None:
@@ -236,7 +240,7 @@ class SessionSet:
         log.warning("The data path of session %d to relay %s is stuck; replacing it.", session.slot, session.relay)
         self._book.failed(session.address)
         session.drain("its data path is stuck")
-        self._vacate(session)
+        self._vacate(session, "stuck")
 
     def session_credential(self, session: RelaySession, accepted: bool, reason: str) -> None:
         """In-band renewal: done, or a new session with the new credential has to take over."""
@@ -255,7 +259,7 @@ class SessionSet:
             "The session to relay %s at %s has ended: %s.", session.relay or "?", session.address, reason,
             extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
         )  # fmt: skip
-        self._vacate(session)
+        self._vacate(session, ending(reason))
         self._settle.set()
         self._on_change()
 
@@ -337,11 +341,12 @@ class SessionSet:
             self._depart(session)
             session.drain(reason)
 
-    def _vacate(self, session: RelaySession) -> None:
-        """A session no longer fills its place: the place dials again."""
+    def _vacate(self, session: RelaySession, reason: str) -> None:
+        """A session no longer fills its place: the place dials again. `reason` is a token for the metrics."""
         for place in self._places:
             if place.session is session:
                 place.session = None
+                place.ended = reason
                 place.over.set()
                 if session.state is not State.CLOSED:
                     self._depart(session)
@@ -386,7 +391,7 @@ class SessionSet:
             place.over.clear()
             lived = self._loop.time() - session.started_at
             place.failures = place.failures.after(lived=lived, needed=needed)
-            self.reconnects += 1
+            self._counters.reconnect(place.ended)
 
     async def _my_turn(self, place: Place) -> None:
         while True:
@@ -451,6 +456,7 @@ class SessionSet:
             owner=self,
             loop=self._loop,
         )
+        session.link.on_round_trip = self._counters.round_trips.observe
         place.session = session
         place.over.clear()
         if self._offer is not None:

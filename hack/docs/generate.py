@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes docs/crd.md from crds/ and docs/troubleshooting.md from the operator's table of reasons.
+"""Writes the reference pages: docs/crd.md from crds/, docs/troubleshooting.md from the operator's table of reasons,
+docs/metrics.md from the roles' metrics, docs/errors.md from the table of `Culvert-Error`.
 
     python hack/docs/generate.py           write them
     python hack/docs/generate.py --check   exit 1, naming the files, when they are not what would be written
 
-Both are reference pages: what they say is said once, in the schema and in the table. Needs culvert's own environment.
+What they say is said once, in the schema and in the tables. Needs culvert's own environment.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import metrics_page
 import yaml
 
 from culvert_operator.conditions.reasons import troubleshooting
+from culvert_protocol.attribution import reference
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ORDER = ("tunnels", "tunnelbindings", "hostnameclaims")
@@ -116,7 +119,12 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/crd.md": page, "docs/troubleshooting.md": troubleshooting}
+PAGES = {
+    "docs/crd.md": page,
+    "docs/troubleshooting.md": troubleshooting,
+    "docs/metrics.md": lambda: metrics_page.page(COMMAND),
+    "docs/errors.md": reference,
+}
 
 
 def main(arguments: list[str]) -> int:

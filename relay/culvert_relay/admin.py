@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
-from culvert_relay.metrics import CONTENT_TYPE, exposition
+from culvert_transport.instruments import CONTENT_TYPE
 
 
 @dataclass(frozen=True, slots=True)
 class AdminView:
     """What the admin address shows: `ready` is "" or the sentence why not; `sessions` a JSON-ready value."""
 
-    metrics: CollectorRegistry
+    metrics: Callable[[], bytes]
     ready: Callable[[], str]
     sessions: Callable[[], dict[str, object]]
 
@@ -34,7 +33,7 @@ def admin_application(view: AdminView) -> web.Application:
         return web.Response(text=(problem or "ok") + "\n", status=503 if problem else 200)
 
     async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=exposition(view.metrics), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=view.metrics(), headers={"Content-Type": CONTENT_TYPE})
 
     async def sessions(_request: web.Request) -> web.Response:
         text = json.dumps(view.sessions(), indent=2) + "\n"

@@ -17,7 +17,8 @@ from typing import Any, Final
 import yaml
 
 from culvert_ingress.hostnames import HostnameError, normalise, normalise_pattern
-from culvert_relay import config_front
+from culvert_relay import config_access, config_front
+from culvert_relay.config_access import NOTHING, Access
 from culvert_relay.config_front import Front
 from culvert_relay.config_values import ConfigError
 from culvert_relay.config_values import mapping as _mapping
@@ -76,6 +77,7 @@ class RelayConfig:
     certificate_dir: Path
     issuers: tuple[IssuerConfig, ...] = field(default=())
     front: Front = config_front.DEFAULT_FRONT
+    access: Access = NOTHING
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -109,7 +111,8 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS})
+    known = {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS, *config_access.KEYS}
+    top = _mapping(document, "the file", known)
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -126,6 +129,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         certificate_dir=_path(tls["certificateDir"], "tls.certificateDir", folder),
         issuers=_issuers(top["issuers"], folder),
         front=config_front.read_front(top),
+        access=config_access.read_access(top, folder),
     )
 
 

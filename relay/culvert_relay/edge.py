@@ -21,6 +21,8 @@ from culvert_relay.tunnels.revocations import Revocations
 from culvert_relay.wheel import TICK_SECONDS, Wheel, ticks
 
 if TYPE_CHECKING:
+    from culvert_relay.access.log import AccessLog
+    from culvert_relay.access.marking import Marking
     from culvert_relay.visitors.exchange import Exchange
     from culvert_relay.visitors.line import VisitorLine
 
@@ -61,10 +63,17 @@ class Edge:
         self.wheel = Wheel()
         self.visitors: set[VisitorLine] = set()
         self.unflushed: list[Exchange] = []
+        self.access_log: AccessLog | None = None
+        self.marking: Marking | None = None
         self.draining = False
         self.accepting = True
         self._ticking: asyncio.TimerHandle | None = None
         self._started = loop.time()
+
+    def issuer_label(self, issuer_id: str) -> str:
+        """What `relay.yml` calls an issuer."""
+        issuer = self.issuers.by_id.get(issuer_id)
+        return issuer.label if issuer is not None else issuer_id
 
     def flush(self) -> None:
         """Writes what responses have gathered; called after each batch of a session's frames."""

@@ -1,42 +1,126 @@
 """The relay's numbers: plain integers on the hot path, turned into Prometheus text only when someone asks.
 
 Responsible for names, help texts and labels of the metrics. Must not know where numbers come from other than the
-`Counters` that everyone adds to and the readings that `RelayCollector` is given.
-Invariant: cardinality is bounded: labels are status classes, sources, reasons from literal lists, certificates' names.
+`Counters` that everyone adds to and the `Readings` of the moment.
+Invariant: cardinality is bounded: labels are status classes, sources, reasons from literal lists, certificates' names
+and at most `MAX_TUNNELS` tunnels.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from culvert_relay.tallies import Tallies
+from culvert_transport.endings import ending
+from culvert_transport.instruments import ROUND_TRIP_BUCKETS, Histogram, Instrument
+from culvert_transport.traffic import TrafficInstruments
 
-SOURCES: Final = ("origin", "connector", "session", "relay")
-"""Who decided an answer, as in `Culvert-Error`; an answer without that field is the origin's."""
 LIMITS: Final = (
     "body", "body_rate", "connections", "connections_per_address", "descriptors", "handshakes", "head", "head_time",
     "reader", "request_time",
 )  # fmt: skip
 """What a visitor, or all of them, can reach: see `culvert_relay.limits`; `reader` is one that takes nothing."""
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+SESSION_STATES: Final = ("serving", "stuck", "idle", "draining")
+"""`stuck`: its last probe did not come back; `idle`: it has presented no grant that is in force."""
+
+_TUNNEL: Final = ("issuer", "tunnel")
+SESSIONS: Final = Instrument(
+    "gauge", "culvert_relay_sessions",
+    "Proven sessions of connectors: serving, stuck (the last probe was lost), idle (no grant in force) or draining.",
+    ("state",),
+)  # fmt: skip
+TUNNELS: Final = Instrument("gauge", "culvert_relay_tunnels", "Tunnels with at least one session.")
+HOSTNAMES: Final = Instrument("gauge", "culvert_relay_hostnames", "Hostnames and wildcards that some session serves.")
+STREAMS: Final = Instrument(
+    "gauge", "culvert_relay_streams", "Requests and upgraded connections under way, by tunnel.", _TUNNEL
+)
+VISITORS: Final = Instrument("gauge", "culvert_relay_visitor_connections", "Visitors' connections that are open.")
+QUEUED: Final = Instrument("gauge", "culvert_relay_queued_bytes", "Bytes that wait to leave towards connectors.")
+DRAINING: Final = Instrument("gauge", "culvert_relay_draining", "1 while the relay is shutting down.")
+TRAFFIC: Final = TrafficInstruments.of(
+    "culvert_relay",
+    _TUNNEL,
+    group="tunnel (empty: no tunnel was found)",
+    first_byte="Time from a request's head to its response's head as it comes out of the tunnel",
+)
+ROUND_TRIP: Final = Instrument(
+    "histogram", "culvert_relay_session_round_trip_seconds",
+    "Round trips to connectors, measured on every session once a second.",
+)  # fmt: skip
+CONNECTIONS: Final = Instrument("counter", "culvert_relay_connections_total", "Visitors' connections accepted.")
+CONNECTIONS_REFUSED: Final = Instrument(
+    "counter", "culvert_relay_connections_refused_total", "Visitors' connections over the limit."
+)
+CONNECTIONS_FAILED: Final = Instrument(
+    "counter", "culvert_relay_connections_failed_total",
+    "Connections that ended before a visitor could speak: TLS handshakes and PROXY headers.",
+    ("reason",),
+)  # fmt: skip
+LIMITS_REACHED: Final = Instrument(
+    "counter", "culvert_relay_limits_reached_total",
+    "Limits that visitors reached; `reader` counts responses that were cut because their visitor took nothing.",
+    ("limit",),
+)  # fmt: skip
+SOURCES_REFUSED: Final = Instrument(
+    "counter", "culvert_relay_sources_refused_total",
+    "Requests and connections refused because of their address (allowedSources).",
+)  # fmt: skip
+TCP_CONNECTIONS: Final = Instrument(
+    "counter", "culvert_relay_tcp_connections_total", "Connections passed on as bytes, by TCP port or TLS server name."
+)
+FAILURES: Final = Instrument(
+    "counter", "culvert_relay_failures_total", "Requests that failed by a fault of the relay's own."
+)
+RETRIES: Final = Instrument("counter", "culvert_relay_retries_total", "Requests sent again over another session.")
+UPGRADES: Final = Instrument("counter", "culvert_relay_upgrades_total", "WebSocket handshakes that an origin accepted.")
+VIOLATIONS: Final = Instrument(
+    "counter", "culvert_relay_violations_total", "Sessions ended because a connector's response was malformed."
+)
+SESSIONS_ENDED: Final = Instrument(
+    "counter", "culvert_relay_sessions_ended_total", "Proven sessions that ended, by reason.", ("reason",)
+)
+HANDSHAKES_REFUSED: Final = Instrument(
+    "counter",
+    "culvert_relay_handshakes_refused_total",
+    "Connectors' handshakes that were refused, by reason.",
+    ("reason",),
+)
+ACCESS_LOG_DROPPED: Final = Instrument(
+    "counter", "culvert_relay_access_log_dropped_total",
+    "Lines of the access log that were dropped because its file or pipe took no more.",
+)  # fmt: skip
+CREDENTIAL_EXPIRY: Final = Instrument(
+    "gauge", "culvert_credential_expiry_timestamp_seconds",
+    "When the first of the live sessions' credentials expires, unix seconds.",
+)  # fmt: skip
+CERTIFICATE_EXPIRY: Final = Instrument(
+    "gauge", "culvert_relay_certificate_expiry_timestamp_seconds",
+    "When a certificate of the relay expires, unix seconds.",
+    ("certificate",),
+)  # fmt: skip
+CERTIFICATE_PROBLEMS: Final = Instrument(
+    "gauge", "culvert_relay_certificate_problems", "Certificate pairs whose newest version was refused."
+)
+INSTRUMENTS: Final = (
+    SESSIONS, TUNNELS, HOSTNAMES, STREAMS, VISITORS, QUEUED, DRAINING, *TRAFFIC,
+    ROUND_TRIP, CONNECTIONS, CONNECTIONS_REFUSED, CONNECTIONS_FAILED, LIMITS_REACHED, SOURCES_REFUSED, TCP_CONNECTIONS,
+    FAILURES, RETRIES, UPGRADES, VIOLATIONS, SESSIONS_ENDED, HANDSHAKES_REFUSED,
+    ACCESS_LOG_DROPPED, CREDENTIAL_EXPIRY, CERTIFICATE_EXPIRY, CERTIFICATE_PROBLEMS,
+)  # fmt: skip
+"""All of them, in the order of the exposition and of docs/metrics.md."""
 
 
 class Counters:
-    """What the hot path adds to. `answers[source][status // 100]` counts final responses."""
+    """What everyone adds to. Requests are counted in `tunnels`, by the tunnel that they belong to."""
 
     __slots__ = (
-        "answers", "bytes_from_visitors", "bytes_to_visitors", "connections", "failures", "handshakes_failed",
-        "handshakes_refused", "limits_reached", "origin_answers", "refused_connections", "refused_sources", "retries",
-        "sessions_ended", "tcp_connections", "upgrades", "violations",
+        "connections", "failures", "handshakes_failed", "handshakes_refused", "limits_reached", "refused_connections",
+        "refused_sources", "retries", "round_trips", "sessions_ended", "tcp_connections", "tunnels", "upgrades",
+        "violations",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.answers: dict[str, list[int]] = {source: [0] * 10 for source in SOURCES}
-        self.origin_answers = self.answers["origin"]
-        self.bytes_from_visitors = 0
-        self.bytes_to_visitors = 0
+        self.tunnels = Tallies()
         self.connections = 0
         self.failures = 0
         self.refused_connections = 0
@@ -45,10 +129,21 @@ class Counters:
         self.tcp_connections = 0
         self.upgrades = 0
         self.violations = 0
+        self.round_trips = Histogram(ROUND_TRIP_BUCKETS)
         self.handshakes_refused: dict[str, int] = {}
         self.handshakes_failed: dict[str, int] = {}
         self.limits_reached: dict[str, int] = dict.fromkeys(LIMITS, 0)
-        self.sessions_ended = 0
+        self.sessions_ended: dict[str, int] = {}
+
+    @property
+    def bytes_from_visitors(self) -> int:
+        """Body bytes of all tunnels' requests."""
+        return sum(tally.received for tally in self.tunnels)
+
+    @property
+    def bytes_to_visitors(self) -> int:
+        """Body bytes of all tunnels' responses."""
+        return sum(tally.sent for tally in self.tunnels)
 
     def reach(self, limit: str) -> None:
         """Counts that a limit was reached; `limit` is one of LIMITS."""
@@ -62,145 +157,58 @@ class Counters:
         """Counts a connector's handshake that was refused; `reason` is a token from a literal list."""
         self.handshakes_refused[reason] = self.handshakes_refused.get(reason, 0) + 1
 
+    def end_session(self, sentence: str) -> None:
+        """Counts a proven session that ended with this sentence."""
+        token = ending(sentence)
+        self.sessions_ended[token] = self.sessions_ended.get(token, 0) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What is true at this moment, read when `/metrics` is asked for."""
+    """What is true at this moment, read when `/metrics` is asked for. `streams` is by (issuer, tunnel) as labelled."""
 
-    sessions: int = 0
+    sessions: Mapping[str, int] = field(default_factory=dict)
     tunnels: int = 0
     hostnames: int = 0
-    streams: int = 0
+    streams: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     visitors: int = 0
     queued_bytes: int = 0
     draining: bool = False
     credential_expiry: float | None = None
     certificate_expiry: Mapping[str, float] = field(default_factory=dict)
     certificate_problems: int = 0
+    access_log_dropped: int = 0
 
 
-class RelayCollector(Collector):
-    """Builds the metric families out of counters and readings."""
-
-    def __init__(self, counters: Counters, read: Callable[[], Readings]) -> None:
-        self._counters = counters
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family, once."""
-        counters, now = self._counters, self._read()
-        yield _gauge("culvert_relay_sessions", "Sessions of connectors that are open and proven.", now.sessions)
-        yield _gauge("culvert_relay_tunnels", "Tunnels with at least one session.", now.tunnels)
-        yield _gauge("culvert_relay_hostnames", "Hostnames and wildcards that some session serves.", now.hostnames)
-        yield _gauge("culvert_relay_streams", "Requests and upgraded connections under way.", now.streams)
-        yield _gauge("culvert_relay_visitor_connections", "Visitors' connections that are open.", now.visitors)
-        yield _gauge("culvert_relay_queued_bytes", "Bytes that wait to leave towards connectors.", now.queued_bytes)
-        yield _gauge("culvert_relay_draining", "1 while the relay is shutting down.", int(now.draining))
-        requests = CounterMetricFamily(
-            "culvert_relay_requests",
-            "Final answers to visitors, by status class and by who decided them.",
-            labels=("code_class", "source"),
-        )
-        for source, classes in counters.answers.items():
-            for hundred, count in enumerate(classes):
-                if count:
-                    requests.add_metric((f"{hundred}xx", source), count)
-        yield requests
-        for name, text, value in (
-            (
-                "culvert_relay_received_bytes",
-                "Body bytes received from visitors.",
-                counters.bytes_from_visitors,
-            ),
-            ("culvert_relay_sent_bytes", "Body bytes sent to visitors.", counters.bytes_to_visitors),
-            ("culvert_relay_connections", "Visitors' connections accepted.", counters.connections),
-            (
-                "culvert_relay_connections_refused",
-                "Visitors' connections over the limit.",
-                counters.refused_connections,
-            ),
-            ("culvert_relay_failures", "Requests that failed by a fault of the relay's own.", counters.failures),
-            (
-                "culvert_relay_sources_refused",
-                "Requests and connections refused because of their address (allowedSources).",
-                counters.refused_sources,
-            ),
-            (
-                "culvert_relay_tcp_connections",
-                "Connections passed on as bytes, by TCP port or TLS server name.",
-                counters.tcp_connections,
-            ),
-            ("culvert_relay_retries", "Requests sent again over another session.", counters.retries),
-            ("culvert_relay_upgrades", "WebSocket handshakes that an origin accepted.", counters.upgrades),
-            (
-                "culvert_relay_violations",
-                "Sessions ended because a connector's response was malformed.",
-                counters.violations,
-            ),
-            (
-                "culvert_relay_sessions_ended",
-                "Proven sessions that ended, for whatever reason.",
-                counters.sessions_ended,
-            ),
-        ):
-            family = CounterMetricFamily(name, text)
-            family.add_metric((), value)
-            yield family
-        refused = CounterMetricFamily(
-            "culvert_relay_handshakes_refused",
-            "Connectors' handshakes that were refused, by reason.",
-            labels=("reason",),
-        )
-        for reason, count in counters.handshakes_refused.items():
-            refused.add_metric((reason,), count)
-        yield refused
-        limits = CounterMetricFamily("culvert_relay_limits_reached", "Limits that were reached.", labels=("limit",))
-        for limit, count in counters.limits_reached.items():
-            limits.add_metric((limit,), count)
-        yield limits
-        failed = CounterMetricFamily(
-            "culvert_relay_connections_failed",
-            "Connections that ended before a visitor could speak: TLS handshakes and PROXY headers.",
-            labels=("reason",),
-        )
-        for reason, count in counters.handshakes_failed.items():
-            failed.add_metric((reason,), count)
-        yield failed
-        expiry = GaugeMetricFamily(
-            "culvert_credential_expiry_timestamp_seconds",
-            "When the first of the live sessions' credentials expires, unix seconds.",
-        )
-        if now.credential_expiry is not None:
-            expiry.add_metric((), now.credential_expiry)
-        yield expiry
-        certificates = GaugeMetricFamily(
-            "culvert_relay_certificate_expiry_timestamp_seconds",
-            "When a certificate of the relay expires, unix seconds.",
-            labels=("certificate",),
-        )
-        for name, moment in now.certificate_expiry.items():
-            certificates.add_metric((name,), moment)
-        yield certificates
-        yield _gauge(
-            "culvert_relay_certificate_problems",
-            "Certificate pairs whose newest version was refused.",
-            now.certificate_problems,
-        )
-
-
-def registry_of(collector: Collector) -> CollectorRegistry:
-    """A registry with this collector alone; the process-wide one stays out of it."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    return registry
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
+def exposition(counters: Counters, now: Readings) -> bytes:
     """The text of `/metrics`."""
-    return generate_latest(registry)
+    return "".join(_parts(counters, now)).encode()
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text)
-    family.add_metric((), value)
-    return family
+def _parts(counters: Counters, now: Readings) -> Iterator[str]:
+    yield SESSIONS.many(((state,), now.sessions.get(state, 0)) for state in SESSION_STATES)
+    yield TUNNELS.one(now.tunnels)
+    yield HOSTNAMES.one(now.hostnames)
+    yield STREAMS.many(now.streams.items())
+    yield VISITORS.one(now.visitors)
+    yield QUEUED.one(now.queued_bytes)
+    yield DRAINING.one(int(now.draining))
+    yield from TRAFFIC.parts(counters.tunnels)
+    yield ROUND_TRIP.buckets((((), counters.round_trips),))
+    yield CONNECTIONS.one(counters.connections)
+    yield CONNECTIONS_REFUSED.one(counters.refused_connections)
+    yield CONNECTIONS_FAILED.many(((reason,), count) for reason, count in counters.handshakes_failed.items())
+    yield LIMITS_REACHED.many(((limit,), count) for limit, count in counters.limits_reached.items())
+    yield SOURCES_REFUSED.one(counters.refused_sources)
+    yield TCP_CONNECTIONS.one(counters.tcp_connections)
+    yield FAILURES.one(counters.failures)
+    yield RETRIES.one(counters.retries)
+    yield UPGRADES.one(counters.upgrades)
+    yield VIOLATIONS.one(counters.violations)
+    yield SESSIONS_ENDED.many(((reason,), count) for reason, count in counters.sessions_ended.items())
+    yield HANDSHAKES_REFUSED.many(((reason,), count) for reason, count in counters.handshakes_refused.items())
+    yield ACCESS_LOG_DROPPED.one(now.access_log_dropped)
+    expiry = now.credential_expiry
+    yield CREDENTIAL_EXPIRY.many([((), expiry)] if expiry is not None else [])
+    yield CERTIFICATE_EXPIRY.many(((name,), moment) for name, moment in now.certificate_expiry.items())
+    yield CERTIFICATE_PROBLEMS.one(now.certificate_problems)

@@ -8,18 +8,23 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from random import getrandbits
+from typing import Final
 
 from aiohttp import web
 
 from culvert_relay.accepting import Arrival
+from culvert_relay.access.file import LogFile
+from culvert_relay.access.log import AccessLog
+from culvert_relay.access.marking import Marking
 from culvert_relay.admin import AdminView, start_admin
 from culvert_relay.certificates import CertificateStore
-from culvert_relay.config import Address, RelayConfig
+from culvert_relay.config import Address, ConfigError, RelayConfig
 from culvert_relay.drain import DEADLINE_SECONDS, Outcome, drain
 from culvert_relay.edge import Edge
 from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
-from culvert_relay.metrics import Readings, RelayCollector, registry_of
+from culvert_relay.metrics import Readings, exposition
 from culvert_relay.sessions_view import readings, sessions_view
 from culvert_relay.streams.front import Front
 from culvert_relay.streams.ports import PortDoors
@@ -28,6 +33,8 @@ from culvert_relay.tunnels.tunnels import Tunnels
 from culvert_relay.visitors.connection import VisitorConnection
 from culvert_relay.watching import EVERY_SECONDS, FileWatch
 
+ACCESS_LOG_SECONDS: Final = 1.0
+"""How long the end of a relay may wait for the access log's last lines to be taken."""
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +88,11 @@ class Relay:
             every=look_every,
         )
         self.ports = Ports()
-        self.metrics = registry_of(RelayCollector(self.edge.counters, self._readings))
+        access = config.access
+        if access.request_ids or access.traceparents:
+            self.edge.marking = Marking(
+                request_ids=access.request_ids, traceparents=access.traceparents, random=getrandbits
+            )
         self._listeners: list[Listener] = []
         self._admin: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -91,6 +102,7 @@ class Relay:
         """Opens every door; raises ConfigError when an address cannot be had, with none left open."""
         loop, listen = self.edge.loop, self._config.listen
         try:
+            self.edge.access_log = self._open_access_log()
             http = [item for address in listen.http for item in await self._bind(address, "listen.http")]
             https = [item for address in listen.https for item in await self._bind(address, "listen.https")]
             tunnel = [item for address in listen.tunnel for item in await self._bind(address, "listen.tunnel")]
@@ -98,11 +110,12 @@ class Relay:
             await self.doors.resolve()
         except BaseException:
             self._close_listeners()
+            self._close_access_log()
             self._executor.shutdown(wait=False)
             raise
         self.edge.start()
         self.tunnels.start()
-        view = AdminView(self.metrics, self._ready, lambda: sessions_view(self.tunnels))
+        view = AdminView(self._metrics, self._ready, lambda: sessions_view(self.tunnels))
         self._admin = await start_admin(view, admin[0].socket)
         for extra in admin[1:]:
             extra.close()
@@ -160,6 +173,9 @@ class Relay:
             await asyncio.wait([self._watching])
         if self._admin is not None:
             await self._admin.cleanup()
+        # Visitors that were cut off tell of it in the next turn.
+        await asyncio.sleep(0)
+        self._close_access_log()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _bind(self, address: Address, where: str) -> list[Listener]:
@@ -181,13 +197,41 @@ class Relay:
         for listener in self._listeners:
             listener.close()
 
+    def _open_access_log(self) -> AccessLog | None:
+        config = self._config.access.log
+        if config is None:
+            return None
+        try:
+            file = LogFile(config.path)
+        except OSError as error:
+            raise ConfigError(
+                f"accessLog.output: {config.path} cannot be written ({error.strerror}); name a file in a folder "
+                "that this process may write to, or stdout."
+            ) from None
+        edge = self.edge
+        return AccessLog(file, query=config.query, issuer_label=edge.issuer_label, loop=edge.loop, wall=edge.wall)
+
+    def _close_access_log(self) -> None:
+        log, self.edge.access_log = self.edge.access_log, None
+        if log is not None:
+            log.close(ACCESS_LOG_SECONDS)
+
     def _ready(self) -> str:
         if self.edge.draining:
             return "the relay is shutting down"
         return "" if self._started else "the relay is starting"
 
+    def _metrics(self) -> bytes:
+        return exposition(self.edge.counters, self._readings())
+
     def _readings(self) -> Readings:
-        return readings(self.tunnels, self._certificates, certificate_problems=self.watch.certificate_problems)
+        log = self.edge.access_log
+        return readings(
+            self.tunnels,
+            self._certificates,
+            certificate_problems=self.watch.certificate_problems,
+            access_log_dropped=log.dropped if log is not None else 0,
+        )
 
     def _new_issuers(self, issuers: Issuers) -> None:
         self.edge.issuers = issuers

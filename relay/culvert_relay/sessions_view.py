@@ -4,6 +4,8 @@ Responsible for turning live state into plain values. Must not change anything. 
 nonce or key ever appears here; a key is named by its thumbprint.
 """
 
+from collections import Counter
+
 from culvert_relay.certificates import CertificateStore
 from culvert_relay.metrics import Readings
 from culvert_relay.tunnels.session import TunnelSession
@@ -34,22 +36,37 @@ def sessions_view(tunnels: Tunnels) -> dict[str, object]:
     }
 
 
-def readings(tunnels: Tunnels, certificates: CertificateStore, *, certificate_problems: int) -> Readings:
+def readings(
+    tunnels: Tunnels, certificates: CertificateStore, *, certificate_problems: int, access_log_dropped: int
+) -> Readings:
     """What the metrics show of this moment."""
     edge = tunnels.edge
     sessions = tunnels.sessions()
+    streams: dict[tuple[str, ...], int] = {}
+    for session in sessions:
+        labels = session.tally.labels
+        streams[labels] = streams.get(labels, 0) + len(session.streams)
     return Readings(
-        sessions=len(sessions),
+        sessions=Counter(map(_state, sessions)),
         tunnels=edge.registry.tunnels,
         hostnames=len(edge.registry.table),
-        streams=sum(len(session.streams) for session in sessions),
+        streams=streams,
         visitors=len(edge.visitors),
         queued_bytes=sum(session.link.queued for session in sessions),
         draining=edge.draining,
         credential_expiry=min((session.credential.expires_at for session in sessions), default=None),
         certificate_expiry={stem: pair.not_after for stem, pair in certificates.pairs.items()},
         certificate_problems=certificate_problems,
+        access_log_dropped=access_log_dropped,
     )
+
+
+def _state(session: TunnelSession) -> str:
+    if session.session.draining:
+        return "draining"
+    if session.pool is None:
+        return "idle"
+    return "serving" if session.probe.passed else "stuck"
 
 
 def _session(session: TunnelSession) -> dict[str, object]:

@@ -67,7 +67,7 @@ def test_a_connector_that_stops_says_farewell_before_it_goes(installation: Insta
     """The old Pods of a rollout end by themselves: drained, with exit code 0, long before they would be killed."""
     names = [pod["metadata"]["name"] for pod in installation.pods("connector")]
     assert len(names) == 2
-    sessions = "\nculvert_relay_sessions 8.0\n"
+    sessions = '\nculvert_relay_sessions{state="serving"} 8.0\n'
     installation.until(lambda: sessions in installation.metrics("relay", 9901))
     started = time.monotonic()
     installation.kubectl("delete", "pod", names[0], f"--namespace={installation.system}", "--timeout=60s")

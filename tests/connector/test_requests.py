@@ -458,12 +458,12 @@ def test_requests_are_counted_by_rule_and_class(tools):
             await world.relay.request().complete()
             await world.relay.request().complete()
             await world.relay.request(host="none.example.com").complete()
-            requests = world.connector.counters.requests
-            assert requests["shop"][4] == 2
-            assert requests["fallback"][4] == 1
+            rules = world.connector.counters.rules
+            assert list(rules.of("shop").answers.samples()) == [("4xx", "none", 2)]
+            assert list(rules.of("fallback").answers.samples()) == [("4xx", "connector", 1)]
             # Rules that go take their numbers with them, or ids would pile up for ever.
             await world.serve(tools.rule(StatusService(204), id="other"))
-            assert "shop" not in world.connector.counters.requests
+            assert "shop" not in [traffic.labels[0] for traffic in rules]
 
     tools.run(main())
 

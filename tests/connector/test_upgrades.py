@@ -11,6 +11,7 @@ from culvert_connector.origins.upgrade import Pipe, accept_for, switch_problem
 from culvert_http1.response import parse_response_head
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import Kind
+from culvert_transport.traffic import Traffic
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 1.3
@@ -207,7 +208,7 @@ def test_what_an_origin_said_last_is_not_lost_when_its_connection_breaks_afterwa
             pass
 
     stream = Held()
-    pipe = Pipe(stream, Connection())
+    pipe = Pipe(stream, Connection(), Traffic("web"))
     pipe.on_body(b"last words", True)
     pipe.on_failed(ResetCode.ORIGIN_PROTOCOL, "origin_reset", False)
     assert stream.resets == []

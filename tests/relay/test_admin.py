@@ -46,19 +46,22 @@ def test_metrics_count_what_happened(play: Any, wait_until: Any) -> None:
         await visitor.response()
         await world.dial(b"GET / HTTP/1.1\r\nHost: relay.test\r\n\r\n")
         seen = await samples(world)
-        assert seen["culvert_relay_sessions",] == 1
+        assert seen["culvert_relay_sessions", "serving"] == 1
+        assert seen["culvert_relay_sessions", "idle"] == 0
         assert seen["culvert_relay_tunnels",] == 1
         assert seen["culvert_relay_hostnames",] == 1
-        assert seen["culvert_relay_streams",] == 0
-        assert seen["culvert_relay_requests_total", "2xx", "origin"] == 3
-        assert seen["culvert_relay_requests_total", "5xx", "relay"] == 1
-        assert seen["culvert_relay_requests_total", "4xx", "relay"] == 1
-        assert seen["culvert_relay_sent_bytes_total",] == 15
+        assert seen["culvert_relay_streams", "demo", "main"] == 0
+        assert seen["culvert_relay_requests_total", "demo", "main", "2xx", "none"] == 3
+        assert seen["culvert_relay_requests_total", "", "", "5xx", "relay"] == 1
+        assert seen["culvert_relay_requests_total", "", "", "4xx", "visitor"] == 1
+        assert seen["culvert_relay_sent_bytes_total", "demo", "main"] == 15
+        assert seen["culvert_relay_time_to_first_byte_seconds_count", "demo", "main"] == 3
+        assert seen["culvert_relay_time_to_first_byte_seconds_bucket", "demo", "main", "+Inf"] == 3
         assert seen["culvert_relay_handshakes_refused_total", "http_404"] == 1
         (session,) = world.relay.tunnels.sessions()
         assert seen["culvert_credential_expiry_timestamp_seconds",] == session.credential.expires_at
         assert ("culvert_relay_certificate_expiry_timestamp_seconds", "shop") in seen
-        assert all("main" not in labels and "app.example.com" not in labels for labels in seen)
+        assert all("app.example.com" not in labels for labels in seen)
 
     play(scenario)
 

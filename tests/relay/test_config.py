@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from culvert_relay.config import Address, ConfigError, config_path, parse_config, read_config
+from culvert_relay.config_access import Access, AccessLogConfig
 
 GOOD = """\
 id: relay-1
@@ -33,6 +34,17 @@ def test_the_form_of_the_file(tmp_path: Path) -> None:
     assert issuer.tcp_ports == ((20000, 20099), (22, 22))
 
 
+def test_access_log_and_tracing_are_off_unless_asked_for(tmp_path: Path) -> None:
+    access = parse_config(GOOD.encode(), folder=tmp_path).access
+    assert access == Access(log=None, request_ids=False, traceparents=False)
+    text = GOOD + "accessLog: {output: ./a.log, query: true}\n"
+    access = parse_config(text.encode(), folder=tmp_path).access
+    assert access == Access(AccessLogConfig(tmp_path / "a.log", query=True), request_ids=True, traceparents=False)
+    text = GOOD + "accessLog: {output: stdout}\ntracing: {requestId: false, traceparent: true}\n"
+    access = parse_config(text.encode(), folder=tmp_path).access
+    assert access == Access(AccessLogConfig(None, query=False), request_ids=False, traceparents=True)
+
+
 def test_what_may_be_left_out(tmp_path: Path) -> None:
     config = parse_config(
         b"serverNames: [localhost]\nlisten: {http: ['127.0.0.1:0'], tunnel: [':7443']}\ntls: {certificateDir: /c}\n"
@@ -47,7 +59,16 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, str]] = [
     ("issuers:", "isuers:", "Unknown key isuers: did you mean issuers?"),
-    ("tls:", "colour: red\ntls:", "Unknown key colour: known keys are httpsRedirectPort, id, issuers, limits, listen"),
+    ("tls:", "colour: red\ntls:", "Unknown key colour: known keys are accessLog, httpsRedirectPort, id, issuers, lim"),
+    ("id: relay-1", "accessLog: {}", "accessLog.output is missing: write stdout, or the path of a file."),
+    ("id: relay-1", "accessLog: {output: [a]}", "accessLog.output must be a path."),
+    (
+        "id: relay-1",
+        "accessLog: {output: stdout, query: yes please}",
+        "accessLog.query must be true or false, not 'yes",
+    ),
+    ("id: relay-1", "accessLog: {path: x}", "Unknown key path in accessLog: known keys are output, query."),
+    ("id: relay-1", "tracing: {requestID: true}", "Unknown key requestID in tracing: did you mean requestId?"),
     ("http: [", "htp: [", "Unknown key htp in listen: did you mean http?"),
     ("certificateDir:", "certDir:", "Unknown key certDir in tls: did you mean certificateDir?"),
     ("publicKeyFile:", "publickeyfile:", "Unknown key publickeyfile in issuers[1]: did you mean publicKeyFile?"),

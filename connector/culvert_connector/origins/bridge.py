@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
 from typing import Final
 
 from culvert_connector.origins.connection import OriginConnection
@@ -19,9 +18,10 @@ from culvert_connector.origins.targets import OriginTarget
 from culvert_connector.origins.upgrade import field_values
 from culvert_http1.response import ResponseHead
 from culvert_http1.websocket import ACCESS_PROTOCOL, FrameDecoder, Opcode, WebSocketError, accept_for, encode
-from culvert_protocol.codes import VISITOR_STATUS, ResetCode
+from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
+from culvert_transport.traffic import Traffic
 
 _BINARY: Final = int(Opcode.BINARY)
 _END: Final = encode(_BINARY, b"")
@@ -42,11 +42,11 @@ def handshake_problem(fields: bytes) -> str | None:
 
 
 class Bridge:
-    """The stream's listener and the connection's user. `count` hears the status that the visitor gets, once."""
+    """The stream's listener and the connection's user. `traffic` is the rule's."""
 
     __slots__ = (
-        "_agreed", "_connection", "_connections", "_count", "_decoder", "_early", "_fields", "_gone", "_origin_ended",
-        "_owed", "_stream", "_target", "_visitor_ended",
+        "_agreed", "_connection", "_connections", "_decoder", "_early", "_fields", "_gone", "_origin_ended", "_owed",
+        "_stream", "_target", "_visitor_ended", "traffic",
     )  # fmt: skip
 
     def __init__(
@@ -55,13 +55,13 @@ class Bridge:
         fields: bytes,
         target: OriginTarget,
         connections: Connections,
-        count: Callable[[int], None],
+        traffic: Traffic,
     ) -> None:
         self._stream = stream
         self._fields = fields
         self._target = target
         self._connections = connections
-        self._count = count
+        self.traffic = traffic
         self._connection: OriginConnection | None = None
         self._decoder = FrameDecoder(masked=True)
         self._early: list[bytes] = []
@@ -81,7 +81,7 @@ class Bridge:
     def on_connection(self, connection: OriginConnection) -> None:
         """The origin is there."""
         self._connection = connection
-        self._count(101)
+        self.traffic.answers.add(101, "none")
         key = field_values(self._fields, b"Sec-WebSocket-Key")[0]
         answer = b"Sec-WebSocket-Accept: %b\r\n" % accept_for(key)
         offers = b",".join(field_values(self._fields, b"Sec-WebSocket-Protocol")).split(b",")
@@ -99,7 +99,7 @@ class Bridge:
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """No origin: an ordinary answer."""
         self._gone = True
-        self._count(VISITOR_STATUS[code])
+        self.traffic.answers.add(VISITOR_STATUS[code], SOURCE.get(code, "session"))
         self._stream.reset(code, reason)
 
     # -- from the visitor --------------------------------------------------------------------------------------
@@ -123,6 +123,7 @@ class Bridge:
         for event in events:
             if event.opcode == _BINARY:
                 if event.data:
+                    self.traffic.received += len(event.data)
                     connection.write(event.data)
                 elif event.empty and self._agreed:
                     self._end_of_visitor(connection)
@@ -167,6 +168,7 @@ class Bridge:
         """Bytes of the origin, or its half-close."""
         stream = self._stream
         if data:
+            self.traffic.sent += len(data)
             stream.write(encode(_BINARY, data))
         if ended:
             self._origin_ended = True

@@ -14,7 +14,7 @@ Hot path: callbacks only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from time import monotonic
 from typing import Final, Protocol
 
 from culvert_connector.origins import request
@@ -24,10 +24,11 @@ from culvert_connector.origins.upgrade import Pipe, switch_problem
 from culvert_http1.chunked import LAST_CHUNK, encode_chunk
 from culvert_http1.framing import Framing as OriginFraming
 from culvert_http1.response import ResponseHead
-from culvert_protocol.codes import VISITOR_STATUS, ResetCode
+from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
 from culvert_protocol.heads import Framing, Kind, Open
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
+from culvert_transport.traffic import Traffic
 
 CONTINUE_AFTER: Final = 1.0
 """Seconds after which the connector answers `Expect: 100-continue` itself when the origin has not."""
@@ -67,9 +68,9 @@ class Exchange:
     """A stream's listener, and the user of an origin connection."""
 
     __slots__ = (
+        "_began",
         "_connection",
         "_connections",
-        "_count",
         "_expecting",
         "_framing",
         "_head",
@@ -83,6 +84,7 @@ class Exchange:
         "_stream",
         "_target",
         "_upload_ended",
+        "traffic",
     )
 
     def __init__(
@@ -91,13 +93,14 @@ class Exchange:
         head: Open,
         target: OriginTarget,
         connections: Connections,
-        count: Callable[[int], None],
+        traffic: Traffic,
     ) -> None:
         self._stream = stream
         self._head = head
         self._target = target
         self._connections = connections
-        self._count = count
+        self.traffic = traffic
+        self._began = monotonic()
         self._framing = head.framing
         self._remaining = head.content_length if head.framing == Framing.LENGTH else 0
         self._connection: OriginConnection | None = None
@@ -114,6 +117,7 @@ class Exchange:
         """Starts with what OPEN brought; the stream's listener is this exchange from now on."""
         self._stream.listener = self
         if body:
+            self.traffic.received += len(body)
             self._pending.append(body)
         self._upload_ended = fin
         self._request = request.encode(self._head, host=self._target.host_header)
@@ -164,6 +168,7 @@ class Exchange:
         connection = self._connection
         if self._over or self._response_ended:
             return
+        self.traffic.received += len(data)
         if connection is None or self._head.kind == Kind.UPGRADE:
             self._pending.append(data)
             return
@@ -189,6 +194,8 @@ class Exchange:
         if self._over:
             return
         self._over = True
+        if not self._response_ended:
+            self.traffic.abort("session" if code == ResetCode.SESSION_LOST else "visitor")
         self._stop_expecting()
         if self._connection is not None:
             self._connection.abort()
@@ -226,7 +233,7 @@ class Exchange:
         self._over = True
         self._count(101)
         self._stream.send_head(RecordHead(101, fields=head.fields))
-        pipe = Pipe(self._stream, connection)
+        pipe = Pipe(self._stream, connection, self.traffic)
         pipe.begin(early=self._pending, visitor_ended=self._upload_ended, leftover=leftover)
 
     def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
@@ -238,6 +245,7 @@ class Exchange:
         close = not self._sent_whole() and self._framing != Framing.NONE
         record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
         stream = self._stream
+        self.traffic.sent += len(body)
         stream.send_head(record, body, fin=ended)
         if ended:
             self._finish()
@@ -247,6 +255,7 @@ class Exchange:
     def on_body(self, data: bytes, ended: bool) -> None:
         """More of the body."""
         stream = self._stream
+        self.traffic.sent += len(data)
         stream.write(data, fin=ended)
         if ended:
             self._finish()
@@ -333,9 +342,16 @@ class Exchange:
         if self._over:
             return
         self._over = True
-        if not self._head_sent:
-            self._count(VISITOR_STATUS[code])
+        if self._head_sent:
+            self.traffic.abort(SOURCE.get(code, "session"))
+        else:
+            self.traffic.answers.add(VISITOR_STATUS[code], SOURCE.get(code, "session"))
         self._stream.reset(code, reason)
+
+    def _count(self, status: int) -> None:
+        """The origin has answered: its answer is passed on whatever it says."""
+        self.traffic.answers.fine[status // 100] += 1
+        self.traffic.first_byte.observe(monotonic() - self._began)
 
     def _waits_for_continue(self) -> bool:
         return request.expects_continue(self._head)

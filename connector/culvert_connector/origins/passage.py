@@ -17,16 +17,23 @@ from culvert_connector.origins.upgrade import Pipe
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
+from culvert_transport.traffic import Traffic
 
 
 class Passage:
     """A stream's listener until its connection stands; `ended(connected)` is called once, for counting."""
 
-    __slots__ = ("_connections", "_early", "_ended", "_fin", "_stream", "_target")
+    __slots__ = ("_connections", "_early", "_ended", "_fin", "_stream", "_target", "traffic")
 
     def __init__(
-        self, stream: Stream, target: OriginTarget, connections: Connections, ended: Callable[[bool], None]
+        self,
+        stream: Stream,
+        target: OriginTarget,
+        connections: Connections,
+        traffic: Traffic,
+        ended: Callable[[bool], None],
     ) -> None:
+        self.traffic = traffic
         self._stream = stream
         self._target = target
         self._connections = connections
@@ -38,14 +45,14 @@ class Passage:
         """Starts with what OPEN brought."""
         self._stream.listener = self
         if body:
-            self._early.append(body)
+            self.on_data(body)
         self._fin = fin
         self._connections.acquire(self, self._target, fresh=True, safe=False)
 
     def on_connection(self, connection: OriginConnection) -> None:
         """The origin is there."""
         self._ended(True)
-        pipe = Pipe(self._stream, connection)
+        pipe = Pipe(self._stream, connection, self.traffic)
         leftover, ended = connection.pipe(pipe)
         pipe.begin(early=self._early, visitor_ended=self._fin, leftover=leftover)
         if ended:
@@ -61,6 +68,7 @@ class Passage:
 
     def on_data(self, data: bytes) -> None:
         """Early bytes; their credit is not given back before the origin takes them."""
+        self.traffic.received += len(data)
         self._early.append(data)
 
     def on_end(self) -> None:

@@ -21,6 +21,7 @@ from culvert_http1.websocket import accept_for
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
+from culvert_transport.traffic import Traffic
 
 LINGER: Final = 10.0
 """Seconds an origin over TLS, which cannot be told of a half-close, may still send after the visitor's end."""
@@ -52,9 +53,10 @@ def switch_problem(request_fields: bytes, response: ResponseHead) -> str | None:
 class Pipe:
     """Both the stream's listener and the connection's user, from 101 to the end."""
 
-    __slots__ = ("_connection", "_gone", "_linger", "_origin_ended", "_owed", "_stream", "_visitor_ended")
+    __slots__ = ("_connection", "_gone", "_linger", "_origin_ended", "_owed", "_stream", "_visitor_ended", "traffic")
 
-    def __init__(self, stream: Stream, connection: OriginConnection) -> None:
+    def __init__(self, stream: Stream, connection: OriginConnection, traffic: Traffic) -> None:
+        self.traffic = traffic
         self._stream = stream
         self._connection = connection
         self._owed = 0
@@ -68,7 +70,7 @@ class Pipe:
         self._stream.listener = self
         self._connection.adopt(self)
         for data in early:
-            self.on_data(data)
+            self._pass_on(data)
         if visitor_ended:
             self.on_end()
         if leftover:
@@ -84,12 +86,8 @@ class Pipe:
         """Visitor → origin; credit goes back once the origin's transport has room."""
         if self._gone:
             return
-        connection = self._connection
-        connection.write(data)
-        if connection.blocked:
-            self._owed += len(data)
-        else:
-            self._stream.consumed(len(data))
+        self.traffic.received += len(data)
+        self._pass_on(data)
 
     def on_end(self) -> None:
         """The visitor's half-close."""
@@ -116,6 +114,7 @@ class Pipe:
     def on_body(self, data: bytes, ended: bool) -> None:
         """Origin → visitor; `ended` is the origin's half-close."""
         stream = self._stream
+        self.traffic.sent += len(data)
         if ended:
             self._origin_ended = True
             stream.write(data, fin=True)
@@ -153,6 +152,14 @@ class Pipe:
     def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """Never: the connection parses no heads in a pipe."""
         self._fail(ResetCode.INTERNAL, "unexpected_head")
+
+    def _pass_on(self, data: bytes) -> None:
+        connection = self._connection
+        connection.write(data)
+        if connection.blocked:
+            self._owed += len(data)
+        else:
+            self._stream.consumed(len(data))
 
     def _fail(self, code: ResetCode, reason: str) -> None:
         self._stop_linger()

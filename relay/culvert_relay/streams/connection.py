@@ -32,7 +32,7 @@ class StreamConnection(VisitorLine):
 
     __slots__ = (
         "_address", "_attempts", "_entry", "_host", "_origin_ended", "_peer", "_port", "_refused", "_retained",
-        "_retained_size", "_stream", "_tried", "_uncredited",
+        "_retained_size", "_stream", "_tally", "_tried", "_uncredited",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", entry: Entry | None, arrival: "Arrival", *, port: int, host: bytes = b"") -> None:
@@ -44,6 +44,7 @@ class StreamConnection(VisitorLine):
         self._refused = bool(arrival.refusal)
         self._peer = b""
         self._stream: Stream | None = None
+        self._tally = edge.counters.tunnels.nobody
         self._tried: set[TunnelSession] = set()
         self._attempts = 0
         self._retained: list[bytes] | None = []
@@ -78,7 +79,7 @@ class StreamConnection(VisitorLine):
         stream = self._stream
         if stream is None:
             return
-        self.edge.counters.bytes_from_visitors += len(data)
+        self._tally.received += len(data)
         self._retain(data)
         stream.write(data)
         if stream.blocked:
@@ -145,7 +146,7 @@ class StreamConnection(VisitorLine):
         if stream is None:
             return
         size = len(data)
-        self.edge.counters.bytes_to_visitors += size
+        self._tally.sent += size
         self.write(data)
         if self.congested:
             self._uncredited += size
@@ -228,6 +229,7 @@ class StreamConnection(VisitorLine):
                 session.end(str(error))
                 continue
             self._attempts += 1
+            self._tally = session.tally
             if self._stream is not None and self._stream.blocked:
                 self.pause(BY_STREAM)
             elif self._paused:

@@ -70,6 +70,7 @@ class TunnelSession:
         self.grant_version = 0
         self.proven = False
         self.usable = False
+        self.tally = self._edge.counters.tunnels.nobody
         self.heard = False
         self.software = ""
         self.opened_at = self._edge.wall()
@@ -77,6 +78,7 @@ class TunnelSession:
         self.deadline = 0
         self.scheduled = 0
         self.link = TunnelLink(relay=True, listener=self, loop=self._edge.loop, edge=self._edge)
+        self.link.on_round_trip = self._edge.counters.round_trips.observe
         self.session = self.link.session
         self.streams = self.session.streams
         self.probe = Probe(self)

@@ -71,6 +71,9 @@ class Tunnels:
         except ValueError as error:
             session.end(str(error))
             return
+        session.tally = self.edge.counters.tunnels.enter(
+            session.tunnel, issuer=self.edge.issuer_label(session.tunnel.issuer)
+        )
         if isinstance(older, TunnelSession):
             older.end(f"replaced by generation {session.generation} of its slot")
         if self.edge.draining:
@@ -81,7 +84,8 @@ class Tunnels:
         """A session is over."""
         self.unproven.discard(session)
         if session.proven:
-            self.edge.counters.sessions_ended += 1
+            self.edge.counters.end_session(reason)
+            self.edge.counters.tunnels.leave(session.tally)
             logger.info("session ended", extra={"fields": {**_fields(session), "reason": reason}})
         self._tell_later(self.edge.registry.leave(session))
         self._settle()

@@ -13,6 +13,7 @@ from culvert_http1.errors import HTTPError
 from culvert_http1.reasons import status_line
 from culvert_http1.request import ALLOWED_METHODS
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
+from culvert_relay.access.marking import REQUEST_ID
 
 RETRY_AFTER: Final = 2
 """Seconds that a 503 asks a visitor to wait: a restarted relay has its sessions back within five."""
@@ -29,6 +30,13 @@ class Answer:
     sentence: str
     retry_after: int | None = None
     location: str = ""
+
+    @property
+    def blame(self) -> str:
+        """Who is to blame in metrics and logs: what the relay refuses as the visitor's fault is the visitor's."""
+        if self.source != "relay" or self.status >= 500:
+            return self.source
+        return "visitor" if self.status >= 400 else "none"
 
 
 NO_SESSION: Final = Answer(
@@ -127,7 +135,7 @@ def answer_to_error(error: HTTPError) -> Answer:
     return Answer(error.status, "relay", error.reason, error.sentence)
 
 
-def render(answer: Answer, *, close: bool, body: bool = True) -> bytes:
+def render(answer: Answer, *, close: bool, body: bool = True, request_id: bytes = b"") -> bytes:
     """The whole response as bytes; `body` False for a HEAD request. `close` announces the connection's end."""
     text = (answer.sentence + "\n").encode()
     lines = [
@@ -139,6 +147,8 @@ def render(answer: Answer, *, close: bool, body: bool = True) -> bytes:
         lines.append(f"Culvert-Error: {answer.source}; {answer.reason}\r\n".encode())
     if answer.location:
         lines.append(f"Location: {answer.location}\r\n".encode())
+    if request_id:
+        lines.append(b"%b: %b\r\n" % (REQUEST_ID, request_id))
     if answer.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % answer.retry_after)
     if answer.status == 405:

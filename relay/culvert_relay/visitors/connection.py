@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
 from culvert_http1.request import RequestHead, parse_request_head
+from culvert_relay.access.log import Said
 from culvert_relay.certificates import NamedSSLObject
 from culvert_relay.routing.table import Entry
 from culvert_relay.visitors import answers
@@ -54,7 +55,7 @@ class VisitorConnection(VisitorLine):
 
     __slots__ = (
         "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_proxy", "_refusal", "_scanned",
-        "_started", "_state", "_upload", "forwarding", "local_port", "scheme",
+        "_started", "_state", "_upload", "forwarding", "local_port", "request_id", "scheme",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", door: "Door", arrival: "Arrival") -> None:
@@ -63,6 +64,7 @@ class VisitorConnection(VisitorLine):
         self.local_port = door.port
         self.forwarding = Forwarding(arrival.address.encode(), scheme=door.scheme)
         self._proxy = self.forwarding.address if edge.trusts(arrival.address) else b""
+        self.request_id = b""
         self._refusal = arrival.refusal
         self._started = 0
         self._door = door
@@ -102,7 +104,6 @@ class VisitorConnection(VisitorLine):
             elif state == _PIPE:
                 exchange = self._exchange
                 if exchange is not None:
-                    self.edge.counters.bytes_from_visitors += len(data)
                     exchange.feed(data, False)
                     if exchange.blocked:
                         self.pause(BY_STREAM)
@@ -112,7 +113,7 @@ class VisitorConnection(VisitorLine):
             exchange = self._exchange
             answering = exchange is not None and exchange.answering
             if exchange is not None:
-                exchange.abandon()
+                exchange.abandon("relay")
             self.failed(answering)
 
     def eof_received(self) -> bool:
@@ -126,11 +127,11 @@ class VisitorConnection(VisitorLine):
                 self._exchange.feed(b"", True)
             if not self._origin_ended:
                 return not self.scheme
-            self._exchange = None
+            self._over()
         if state == _BODY and self._exchange is not None:
             # A request cut short is no request: the origin must not take what came for the whole.
             self._exchange.abandon()
-            self._exchange = None
+            self._over()
         self._state = _OVER
         self.close()
         return False
@@ -139,9 +140,9 @@ class VisitorConnection(VisitorLine):
         """The connection is gone, by whoever."""
         self._state = _OVER
         self.forget()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self._over()
 
     def on_drained(self) -> None:
         """The visitor takes bytes again: credit goes back to the origin."""
@@ -182,6 +183,9 @@ class VisitorConnection(VisitorLine):
         if held:
             held.clear()
         self._head = head
+        marking = self.edge.marking
+        if marking is not None:
+            head.block, self.request_id = marking.mark(head.block, trusted=bool(self._proxy))
         self._begin(head, rest)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
@@ -206,7 +210,7 @@ class VisitorConnection(VisitorLine):
             self._hold(rest)
         if head.asterisk:
             keep_alive = self.may_persist
-            self._count(204)
+            self._said(204, "none")
             self.write(render_options(close=not keep_alive))
             self.answered(keep_alive)
             return
@@ -221,8 +225,6 @@ class VisitorConnection(VisitorLine):
         if isinstance(target, Answer):
             self.answer(target)
             return
-        if body:
-            self.edge.counters.bytes_from_visitors += len(body)
         if self._state == _BODY:
             self.edge.wheel.arm(self, self.edge.stall_ticks)
         if self.edge.request_ticks:
@@ -243,7 +245,6 @@ class VisitorConnection(VisitorLine):
             self._bad_body(error)
             return
         body, fin, rest = piece
-        self.edge.counters.bytes_from_visitors += len(body)
         if fin:
             self._upload = None
             self._state = _RESPONSE
@@ -266,9 +267,8 @@ class VisitorConnection(VisitorLine):
 
     def _end_exchange(self, exchange: Exchange, answer: Answer) -> None:
         """The origin's side is cancelled, and the visitor hears why if it still can."""
-        self._exchange = None
         answering = exchange.answering
-        exchange.abandon()
+        exchange.abandon(answer.blame)
         if answering:
             self.cut()
         else:
@@ -330,7 +330,7 @@ class VisitorConnection(VisitorLine):
         if not self._eof and self._transport.can_write_eof():
             self._transport.write_eof()
             return
-        exchange, self._exchange = self._exchange, None
+        exchange = self._over()
         if exchange is not None and not self._eof:
             # TLS cannot half-close here: with the origin's direction the visitor's ends too.
             exchange.feed(b"", True)
@@ -339,7 +339,8 @@ class VisitorConnection(VisitorLine):
 
     def answered(self, keep_alive: bool) -> None:
         """The response has been written."""
-        self._exchange = None
+        if self._exchange is not None:
+            self._over()
         self._head = None
         state = self._state
         if state == _OVER:
@@ -362,26 +363,27 @@ class VisitorConnection(VisitorLine):
 
     def answer(self, answer: Answer, *, close: bool = False) -> None:
         """The relay answers itself instead of an origin; `close` when the connection must not be used again."""
-        self._exchange = None
         keep_alive = self.may_persist and not close
         head = self._head
-        self._count(answer.status, answer.source)
-        self.write(render(answer, close=not keep_alive, body=head is None or head.method != b"HEAD"))
+        self._said(answer.status, answer.blame, answer.reason)
+        body = head is None or head.method != b"HEAD"
+        self.write(render(answer, close=not keep_alive, body=body, request_id=self.request_id))
         self.answered(keep_alive)
 
     def failed(self, answering: bool) -> None:
         """The relay itself failed, told in an `except` block: the visitor hears it, or is cut off when `answering`."""
         logger.exception("a request failed in an unforeseen way")
         self.edge.counters.failures += 1
-        self._exchange = None
         if answering:
             self.cut()
         elif self._state != _OVER:
             self._refuse(answers.RELAY_ERROR)
+        else:
+            self._over()
 
     def cut(self) -> None:
         """The response has to be visibly incomplete."""
-        self._exchange = None
+        self._over()
         self._state = _OVER
         self.sever()
 
@@ -416,7 +418,7 @@ class VisitorConnection(VisitorLine):
         edge.wheel.arm(self, after)
         if self.stuck():
             edge.counters.reach("reader")
-            self.abort()
+            self.abort("visitor")
         elif self._state == _BODY and not self._paused and upload is not None and exchange is not None:
             least = edge.limits.body_rate * edge.limits.stall_seconds
             if upload.too_slow(edge.wheel.now, every=edge.stall_ticks, least=least):
@@ -429,10 +431,10 @@ class VisitorConnection(VisitorLine):
             self._state = _OVER
             self.close()
 
-    def abort(self) -> None:
+    def abort(self, by: str = "relay") -> None:
         """Ends whatever is under way, without a clean end of a response."""
         if self._exchange is not None:
-            self._exchange.abandon()
+            self._exchange.abandon(by)
         self.cut()
 
     @property
@@ -442,12 +444,27 @@ class VisitorConnection(VisitorLine):
 
     def _refuse(self, answer: Answer) -> None:
         """The connection ends with this answer; nothing that follows is read as a request."""
-        self._count(answer.status, answer.source)
+        request_id = self.request_id if self._head is not None else b""
+        self._said(answer.status, answer.blame, answer.reason)
         self._head = None
         self._state = _OVER
         self._held.clear()
-        self.write(render(answer, close=True))
+        self.write(render(answer, close=True, request_id=request_id))
         self.linger()
 
-    def _count(self, status: int, source: str = "relay") -> None:
-        self.edge.counters.answers[source][status // 100] += 1
+    # -- what is counted and logged -----------------------------------------------------------------------------------
+
+    def _said(self, status: int, blame: str, reason: str = "") -> None:
+        """The relay gives this answer itself, to the exchange's request if there is one."""
+        exchange = self._exchange
+        tally = self.edge.counters.tunnels.nobody if exchange is None else exchange.tally
+        tally.answers.add(status, blame)
+        self._over(Said(status, blame, reason))
+
+    def _over(self, said: Said | None = None) -> Exchange | None:
+        """The request, and its exchange if it came to one, is over; `said` is the relay's own answer."""
+        exchange, self._exchange = self._exchange, None
+        log = self.edge.access_log
+        if log is not None and (exchange is not None or said is not None):
+            log.add(self, self._head, exchange, said)
+        return exchange

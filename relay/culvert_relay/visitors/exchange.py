@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from culvert_http1.chunked import LAST_CHUNK
 from culvert_http1.request import RequestHead
-from culvert_protocol.codes import ProtocolError, ResetCode, SessionBusy
+from culvert_protocol.codes import SOURCE, ProtocolError, ResetCode, SessionBusy
 from culvert_protocol.heads import ResponseHead
+from culvert_protocol.statements import TunnelIdentity
 from culvert_protocol.stream import Stream
+from culvert_relay.access.marking import answer_fields
 from culvert_relay.routing.placement import place, place_elsewhere
 from culvert_relay.routing.table import Entry
+from culvert_relay.visitors.account import Account
 from culvert_relay.visitors.answers import (
     BAD_RESPONSE,
     DRAINING,
@@ -52,7 +55,7 @@ _PIPE: Final = 2
 _OVER: Final = 3
 
 
-class Exchange:
+class Exchange(Account):
     """A request and the stream that carries it at the moment."""
 
     __slots__ = (
@@ -62,6 +65,7 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(self, visitor: Visitor, head: RequestHead, entry: Entry) -> None:
+        super().__init__(visitor.edge.counters.tunnels.nobody)
         self._visitor = visitor
         self._head = head
         self._entry = entry
@@ -98,13 +102,19 @@ class Exchange:
         else:
             self._retained = []
         self._open(body, None)
+        if body:
+            self.received = self._body_size
+            self.tally.received += self._body_size
 
     def feed(self, data: bytes, fin: bool) -> None:
         """More of the request's body, or of a pipe's bytes; `fin` ends that direction."""
         self._request_sent = fin
+        size = len(data)
+        self.received += size
+        self.tally.received += size
         retained = self._retained
         if retained is not None and data:
-            self._body_size += len(data)
+            self._body_size += size
             if self._body_size > MAX_RETAINED:
                 self._retained = None
             else:
@@ -113,12 +123,27 @@ class Exchange:
         if stream is not None:
             stream.write(data, fin=fin)
 
-    def abandon(self) -> None:
-        """The visitor is gone, or broke the rules in the middle of its request: nobody wants the response."""
+    def abandon(self, by: str = "visitor") -> None:
+        """The visitor is gone, or broke the rules in the middle of its request: nobody wants the response.
+
+        `by` is who is to blame in the metrics; how a pipe ends is nobody's fault.
+        """
         stream, self._stream = self._stream, None
+        if self._state != _PIPE:
+            self.count_break(by)
         self._state = _OVER
         if stream is not None:
             stream.reset(ResetCode.CANCEL, "visitor_gone")
+
+    @property
+    def tunnel(self) -> TunnelIdentity | None:
+        """Whose host it asks for."""
+        return self._entry.tunnel
+
+    @property
+    def member(self) -> "TunnelSession | None":
+        """The session that carries the request, or the last one that did."""
+        return self._member
 
     @property
     def answering(self) -> bool:
@@ -159,6 +184,7 @@ class Exchange:
                 tried = self._exclude(session)
             else:
                 self._member = session
+                self.tally = session.tally
                 self._attempts += 1
                 return
 
@@ -171,6 +197,7 @@ class Exchange:
 
     def _no_session(self, failed: Answer | None) -> None:
         self._state = _OVER
+        self.tally = self._visitor.edge.counters.tunnels.of(self._entry.tunnel)
         if self._visitor.edge.draining:
             failed = DRAINING
         elif failed is None:
@@ -228,6 +255,8 @@ class Exchange:
         if status < 200:
             self._early_head(status, fields)
             return
+        if visitor.request_id:
+            fields = answer_fields(fields, visitor.request_id)
         request = self._head
         stream = self._stream
         if request.upgrade and stream is not None and not self._request_sent:
@@ -238,11 +267,7 @@ class Exchange:
             head, fields, method=request.method, minor=request.minor, keep_alive=visitor.may_persist
         )
         self._state = _BODY
-        counters = visitor.edge.counters
-        if source == "origin":
-            counters.origin_answers[status // 100] += 1
-        else:
-            counters.answers[source][status // 100] += 1
+        self.count_head(status, source)
         self._pending = data
         self._gathering = True
         visitor.edge.unflushed.append(self)
@@ -253,7 +278,8 @@ class Exchange:
             return
         size = len(data)
         mode = self._mode
-        visitor.edge.counters.bytes_to_visitors += size
+        self.sent += size
+        self.tally.sent += size
         if mode == CHUNKED:
             self._pending = pending = b"%b%x\r\n%b\r\n" % (self._pending, size, data)
             if len(pending) > GATHER:
@@ -311,6 +337,7 @@ class Exchange:
         if self._state != _WAITING:
             self.flush()
             self._state = _OVER
+            self.count_break(SOURCE.get(code, "session"))
             visitor.cut()
             return
         head, retained, member = self._head, self._retained, self._member
@@ -351,9 +378,8 @@ class Exchange:
                 self._violation("a 101 answers a request that asked for none")
                 return
             self._state = _PIPE
-            counters = visitor.edge.counters
-            counters.upgrades += 1
-            counters.origin_answers[1] += 1
+            visitor.edge.counters.upgrades += 1
+            self.count_head(101, "none")
             visitor.write(switching_head(fields))
             visitor.switched()
             return
@@ -366,6 +392,8 @@ class Exchange:
     def _broke(self) -> None:
         """A fault of the relay's own: this stream ends, and the visitor hears of it."""
         answering = self.answering
+        if answering:
+            self.count_break("relay")
         self._pending = b""
         stream, self._stream = self._stream, None
         self._state = _OVER
@@ -378,6 +406,8 @@ class Exchange:
         visitor = self._visitor
         visitor.edge.counters.violations += 1
         waiting = self._state == _WAITING
+        if not waiting:
+            self.count_break("connector")
         self._state = _OVER
         self._pending = b""
         stream, self._stream = self._stream, None

@@ -83,13 +83,13 @@ def checked_fields(fields: bytes) -> tuple[bytes, str] | None:
     """A connector's field block as it may be passed on, and who decided the answer; None when it is malformed.
 
     Of culvert's own names only `Culvert-Error` of a connector or about an origin passes, and its source is returned;
-    without it the answer is the origin's. Everything else is `check_fields`' word.
+    without it the answer is the origin's own, and its source "none". Everything else is `check_fields`' word.
     """
     if check_fields(fields):
-        return fields, "origin"
+        return fields, "none"
     if b"culvert-" not in fields.lower():
         return None
-    kept, own, source = [], b"", "origin"
+    kept, own, source = [], b"", "none"
     for line in fields.splitlines(keepends=True):
         if line[:8].lower() != b"culvert-":
             kept.append(line)

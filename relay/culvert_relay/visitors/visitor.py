@@ -20,6 +20,7 @@ class Visitor(Protocol):
     forwarding: Forwarding
     scheme: int
     local_port: int
+    request_id: bytes
 
     @property
     def may_persist(self) -> bool:
