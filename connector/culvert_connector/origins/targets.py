@@ -51,6 +51,7 @@ class OriginTarget:
     connect_timeout: float
     tls_timeout: float
     tcp_keep_alive: float
+    response_timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         connect_timeout=options.connect_timeout / 1000,
         tls_timeout=options.tls_timeout / 1000,
         tcp_keep_alive=options.tcp_keep_alive / 1000,
+        response_timeout=options.response_timeout / 1000,
     )
 
 
