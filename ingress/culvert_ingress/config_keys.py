@@ -207,6 +207,9 @@ ORIGIN_REQUEST: dict[str, Key] = {
     "tcpKeepAlive": _honoured("idle time after which TCP asks whether the origin is alive; default 30s, 0s: never"),
     "keepAliveConnections": _honoured("idle connections kept to one origin; default 100"),
     "keepAliveTimeout": _honoured("time that an idle connection is kept; default 1m30s"),
+    "responseTimeout": _honoured(
+        "culvert's own: time from the end of a request to the head of its response, then 504; default 1m40s, 0s: never"
+    ),
     "httpHostHeader": _honoured("the Host header that the origin gets; default: the visitor's"),
     "originServerName": _honoured("the name that the origin's certificate must have; default: the host of the service"),
     "caPool": _honoured(

@@ -124,6 +124,7 @@ def _origin_request(
         tls_timeout=_positive(section, "tlsTimeout", defaults.tls_timeout),
         tcp_keep_alive=section.duration("tcpKeepAlive", default=defaults.tcp_keep_alive, most=most),
         keep_alive_timeout=section.duration("keepAliveTimeout", default=defaults.keep_alive_timeout, most=most),
+        response_timeout=section.duration("responseTimeout", default=defaults.response_timeout, most=most),
         keep_alive_connections=section.integer(
             "keepAliveConnections", default=defaults.keep_alive_connections, low=0, high=MAX_KEPT_CONNECTIONS
         ),

@@ -165,6 +165,7 @@ _DURATIONS = {
     "tlsTimeout": "tls_timeout",
     "tcpKeepAlive": "tcp_keep_alive",
     "keepAliveTimeout": "keep_alive_timeout",
+    "responseTimeout": "response_timeout",
 }
 
 

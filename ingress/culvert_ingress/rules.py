@@ -110,6 +110,7 @@ class OriginRequest:
     tcp_keep_alive: int = parse("30s")  # 0: off
     keep_alive_connections: int = 100  # idle connections kept per origin; 0: none
     keep_alive_timeout: int = parse("90s")
+    response_timeout: int = parse("100s")  # from the request's end to the response's head; 0: never
     http_host_header: str | None = None
     origin_server_name: str | None = None
     no_tls_verify: bool = False

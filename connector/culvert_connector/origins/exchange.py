@@ -53,6 +53,12 @@ class Connections(Protocol):
     def give_up(self, user: ConnectionSeeker) -> None:
         """Forgets the request for a connection; neither callback comes any more."""
 
+    def await_response(self, user: ConnectionSeeker, seconds: float) -> None:
+        """Calls `on_response_timeout` after `seconds`, or up to a second later, unless `response_came` is called."""
+
+    def response_came(self, user: ConnectionSeeker, seconds: float) -> None:
+        """Nothing is waited for any more."""
+
 
 class ConnectionSeeker(Protocol):
     """Who waits for a connection."""
@@ -62,6 +68,9 @@ class ConnectionSeeker(Protocol):
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """It could not be made."""
+
+    def on_response_timeout(self) -> None:
+        """The response has not begun in time."""
 
 
 class Exchange:
@@ -84,6 +93,7 @@ class Exchange:
         "_stream",
         "_target",
         "_upload_ended",
+        "_waiting",
         "traffic",
     )
 
@@ -112,6 +122,7 @@ class Exchange:
         self._head_sent = False
         self._response_ended = False
         self._over = False
+        self._waiting = False
 
     def begin(self, body: bytes, fin: bool) -> None:
         """Starts with what OPEN brought; the stream's listener is this exchange from now on."""
@@ -145,6 +156,8 @@ class Exchange:
             if len(pieces) > 1:
                 first = b"".join(pieces)
             connection.start(self, method=self._head.method, request=first)
+            if self._upload_ended:
+                self._wait()
             if size:
                 self._sent(size)
             if self._framing != Framing.NONE and not self._upload_ended and not size and self._waits_for_continue():
@@ -152,6 +165,15 @@ class Exchange:
                 self._expecting = loop.call_later(CONTINUE_AFTER, self._continue_ourselves)
             return
         connection.start(self, method=self._head.method, request=first)
+        self._wait()
+
+    def on_response_timeout(self) -> None:
+        """The origin has the whole request and says nothing: 504. It may be at work, so nothing is sent again."""
+        self._waiting = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """No origin: 502, 503 or 504 by the code."""
@@ -186,8 +208,11 @@ class Exchange:
             return
         self._stop_expecting()
         pieces: list[bytes] = []
-        if self._frame_end(pieces) and pieces:
-            connection.write(pieces[0])
+        if self._frame_end(pieces):
+            if pieces:
+                connection.write(pieces[0])
+            if not self._head_sent:
+                self._wait()
 
     def on_reset(self, code: int, reason: str) -> None:
         """The visitor went away, or the session was lost: the origin is left at once."""
@@ -216,7 +241,8 @@ class Exchange:
         if head.status == 100:
             if self._expecting is None:
                 return
-            self._stop_expecting()
+            self._expecting.cancel()
+            self._expecting = None
         self._stream.send_head(RecordHead(head.status, fields=head.fields))
 
     def on_switch(self, head: ResponseHead, leftover: bytes) -> None:
@@ -230,6 +256,7 @@ class Exchange:
             connection.abort()
             self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
             return
+        self._stop_expecting()
         self._over = True
         self._count(101)
         self._stream.send_head(RecordHead(101, fields=head.fields))
@@ -341,6 +368,7 @@ class Exchange:
     def _fail(self, code: ResetCode, reason: str) -> None:
         if self._over:
             return
+        self._stop_expecting()
         self._over = True
         if self._head_sent:
             self.traffic.abort(SOURCE.get(code, "session"))
@@ -360,7 +388,16 @@ class Exchange:
         self._expecting = None
         self._stream.send_head(_CONTINUE)
 
+    def _wait(self) -> None:
+        seconds = self._target.response_timeout
+        if seconds:
+            self._waiting = True
+            self._connections.await_response(self, seconds)
+
     def _stop_expecting(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._connections.response_came(self, self._target.response_timeout)
         if self._expecting is not None:
             self._expecting.cancel()
             self._expecting = None

@@ -27,6 +27,7 @@ from culvert_connector.origins.exchange import ConnectionSeeker
 from culvert_connector.origins.pool import IdlePool
 from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import Contexts, OriginCAError
+from culvert_connector.origins.waits import Waits
 from culvert_protocol.codes import ResetCode
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY: Final = 5.0
 """Seconds between two looks for connections that have been idle too long."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks for requests that their origins have not answered in time."""
 LOG_EVERY: Final = 10.0
 """Seconds between two log lines about one origin that cannot be reached."""
 _MAX_LOGGED: Final = 1024
@@ -59,6 +62,8 @@ class Origins:
         self._dials: dict[ConnectionSeeker, asyncio.Task[None]] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._waits: Waits[ConnectionSeeker] = Waits()
+        self._look: asyncio.TimerHandle | None = None
         self._logged: dict[OriginKey, float] = {}
         self._closed = False
 
@@ -95,6 +100,17 @@ class Origins:
         task = self._dials.pop(user, None)
         if task is not None:
             task.cancel()
+
+    def await_response(self, user: ConnectionSeeker, seconds: float) -> None:
+        """See `exchange.Connections.await_response`."""
+        loop = asyncio.get_running_loop()
+        self._waits.begin(user, seconds, now=loop.time())
+        if self._look is None:
+            self._look = loop.call_later(min(seconds, LOOK_EVERY), self._look_at_waits)
+
+    def response_came(self, user: ConnectionSeeker, seconds: float) -> None:
+        """See `exchange.Connections.response_came`."""
+        self._waits.end(user, seconds)
 
     # -- for connections ---------------------------------------------------------------------------------------
 
@@ -134,6 +150,9 @@ class Origins:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         tasks = [*self._dials.values(), *self._lookups.values()]
         for task in tasks:
             task.cancel()
@@ -146,6 +165,13 @@ class Origins:
             await asyncio.sleep(0)
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _look_at_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        for user in self._waits.due(now=loop.time()):
+            user.on_response_timeout()
+        shortest = self._waits.shortest()
+        self._look = None if shortest is None else loop.call_later(min(shortest, LOOK_EVERY), self._look_at_waits)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -53,6 +53,7 @@ class OriginTarget:
     connect_timeout: float
     tls_timeout: float
     tcp_keep_alive: float
+    response_timeout: float
     pipe: bool = False
     by_name: bool = False
 
@@ -132,6 +133,7 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         tcp_keep_alive=options.tcp_keep_alive / 1000,
         pipe=isinstance(service, TCPService),
         by_name=isinstance(service, TCPService) and service.passthrough,
+        response_timeout=options.response_timeout / 1000,
     )
 
 
