@@ -68,7 +68,7 @@ class Requests:
             if head.kind == Kind.UPGRADE:
                 problem = handshake_problem(head.fields)
                 if problem is None:
-                    Bridge(stream, head.fields, target, self._connections, count).begin()
+                    Bridge(stream, head, target, self._connections, count).begin()
                     return
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason=problem)
             else:
@@ -89,7 +89,7 @@ class Requests:
             _refuse(stream, ResetCode.UNAVAILABLE, "no_rule")
             return
         ended = functools.partial(self._counters.connection, target.rule_id)
-        Passage(stream, target, self._connections, ended).begin(body, fin)
+        Passage(stream, head, target, self._connections, ended).begin(body, fin)
 
     def forget_rules(self, kept: set[str]) -> None:
         """Drops what is remembered of rules that are no longer configured, so that ids do not pile up."""

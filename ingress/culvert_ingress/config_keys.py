@@ -213,6 +213,10 @@ ORIGIN_REQUEST: dict[str, Key] = {
         "path of PEM certificates that the origin's certificate is checked with; default: the system's"
     ),
     "noTLSVerify": _honoured("true: the origin's certificate is not checked; default false"),
+    "proxyProtocol": _honoured(
+        "V1 or V2: a PROXY protocol header with the visitor's address goes first on every connection, which then "
+        "serves one request; default None"
+    ),
     "noHappyEyeballs": _harmless("addresses of an origin are tried one after another in any case"),
     "disableChunkedEncoding": _refused("disabling chunked requests is not supported yet; remove it", False),
     "matchSNItoHost": _refused(

@@ -17,6 +17,7 @@ from culvert_ingress.hostnames import HostnameError, normalise_pattern, wildcard
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header
 from culvert_ingress.paths import PathValueError, check_path
 from culvert_ingress.relay_ports import problem_of
+from culvert_ingress.rule_json import PROXY_PROTOCOLS
 from culvert_ingress.rules import OriginRequest, PathMatch, PathType, Rule, Service, StatusService
 
 __all__ = ["read_rules"]
@@ -130,6 +131,7 @@ def _origin_request(
         http_host_header=_host_header(section) if section.get("httpHostHeader") != "" else None,
         origin_server_name=section.server_name("originServerName") if section.get("originServerName") != "" else None,
         no_tls_verify=section.boolean("noTLSVerify", default=defaults.no_tls_verify),
+        proxy_protocol=_proxy_protocol(section, defaults.proxy_protocol),
     )
     if section.get("httpHostHeader") is None:
         request = replace(request, http_host_header=defaults.http_host_header)
@@ -146,6 +148,15 @@ def _positive(section: Section, key: str, default: int) -> int:
     if milliseconds == 0:
         section.problem(f"originRequest.{key} must be longer than 0s; write a duration such as 30s.")
     return milliseconds
+
+
+def _proxy_protocol(section: Section, default: int) -> int:
+    text = section.text("proxyProtocol")
+    if text is None:
+        return default
+    if text not in PROXY_PROTOCOLS:
+        section.problem(f"originRequest.proxyProtocol must be None, V1 or V2, not {text[:40]!r}.")
+    return PROXY_PROTOCOLS.get(text, default)
 
 
 def _host_header(section: Section) -> str | None:

@@ -31,8 +31,9 @@ from culvert_ingress.rules import (
     UnixService,
 )
 
-__all__ = ["read_rule", "write_rule"]
+__all__ = ["PROXY_PROTOCOLS", "read_rule", "write_rule"]
 
+PROXY_PROTOCOLS = {"None": 0, "V1": 1, "V2": 2}
 MAX_ID = 512
 MAX_MESSAGE = 1024
 MAX_NAME = 255
@@ -181,6 +182,8 @@ def _origin_request(value: object, place: str) -> OriginRequest:
                 raise ReadingError(f"{reader.at(key)}: {error}") from None
     if reader.has("keepAliveConnections"):
         found["keep_alive_connections"] = reader.integer("keepAliveConnections", low=0, high=MAX_KEPT_CONNECTIONS)
+    if reader.has("proxyProtocol"):
+        found["proxy_protocol"] = reader.choice("proxyProtocol", PROXY_PROTOCOLS)
     if reader.has("noTLSVerify"):
         found["no_tls_verify"] = reader.boolean("noTLSVerify")
     host_header = reader.optional_text("httpHostHeader", longest=MAX_NAME + 6)
@@ -197,7 +200,7 @@ def _origin_request(value: object, place: str) -> OriginRequest:
 
 
 def _write_origin_request(request: OriginRequest) -> JSON:
-    return {
+    written: JSON = {
         **{key: format_ms(getattr(request, name)) for key, name in _DURATIONS.items()},
         "keepAliveConnections": request.keep_alive_connections,
         "httpHostHeader": request.http_host_header,
@@ -205,3 +208,6 @@ def _write_origin_request(request: OriginRequest) -> JSON:
         "noTLSVerify": request.no_tls_verify,
         "ca": request.ca,
     }
+    if request.proxy_protocol:
+        written["proxyProtocol"] = f"V{request.proxy_protocol}"
+    return written

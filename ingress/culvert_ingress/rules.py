@@ -102,6 +102,7 @@ Service = HTTPService | UnixService | TCPService | StatusService | HelloWorldSer
 class OriginRequest:
     """How an origin is spoken to; cloudflared's names and defaults. Durations are milliseconds.
 
+    A `proxy_protocol` (1 or 2) makes every connection one visitor's: none is kept for another request.
     `ca` is PEM text of certificates that replace the system's roots for this origin; None keeps the system's.
     """
 
@@ -114,6 +115,7 @@ class OriginRequest:
     origin_server_name: str | None = None
     no_tls_verify: bool = False
     ca: str | None = None
+    proxy_protocol: int = 0  # version of the PROXY header that goes first on each connection; 0: none
 
 
 @dataclass(frozen=True, slots=True)

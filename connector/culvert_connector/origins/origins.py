@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from culvert_connector.origins import addresses
 from culvert_connector.origins.addresses import AddressRefused, Resolve
@@ -74,7 +74,9 @@ class Origins:
 
     # -- for exchanges -----------------------------------------------------------------------------------------
 
-    def acquire(self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool) -> None:
+    def acquire(
+        self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool, preamble: bytes = b""
+    ) -> None:
         """See `exchange.Connections.acquire`."""
         key = target.key
         if not fresh:
@@ -88,7 +90,7 @@ class Origins:
         if self._closed:
             user.on_no_connection(ResetCode.UNAVAILABLE, "connector_stops")
             return
-        self._dials[user] = asyncio.get_running_loop().create_task(self._dial(user, target))
+        self._dials[user] = asyncio.get_running_loop().create_task(self._dial(user, target, preamble))
 
     def give_up(self, user: ConnectionSeeker) -> None:
         """See `exchange.Connections.give_up`."""
@@ -156,11 +158,11 @@ class Origins:
         self._pools = {seconds: pool for seconds, pool in self._pools.items() if len(pool)}
         self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep) if self._pools else None
 
-    async def _dial(self, user: ConnectionSeeker, target: OriginTarget) -> None:
+    async def _dial(self, user: ConnectionSeeker, target: OriginTarget, preamble: bytes) -> None:
         try:
             try:
                 async with asyncio.timeout(target.connect_timeout):
-                    connection = await self._connect(target)
+                    connection = await self._connect(target, preamble)
                 if connection.gone:
                     raise ConnectionResetError
             except TimeoutError:
@@ -183,7 +185,7 @@ class Origins:
         else:
             user.on_connection(connection)
 
-    async def _connect(self, target: OriginTarget) -> OriginConnection:
+    async def _connect(self, target: OriginTarget, preamble: bytes) -> OriginConnection:
         key = target.key
         loop = asyncio.get_running_loop()
         context = self._contexts.get(key.tls) if key.tls is not None else None
@@ -193,6 +195,15 @@ class Origins:
         def factory() -> OriginConnection:
             return OriginConnection(key=key, owner=self, tls=context is not None, quiet=target.pipe)
 
+        if key.port == 0 and preamble:
+            _, begun = await loop.create_connection(
+                factory,
+                sock=await _begun(socket.AF_UNIX, key.host, preamble),
+                ssl=context,
+                server_hostname=server_name,
+                ssl_handshake_timeout=handshake,
+            )
+            return begun
         if key.port == 0:
             _, unix = await loop.create_unix_connection(
                 factory, key.host, ssl=context, server_hostname=server_name, ssl_handshake_timeout=handshake
@@ -206,10 +217,13 @@ class Origins:
             share = (deadline - loop.time()) / (len(rest) + 1)
             try:
                 async with asyncio.timeout(share if rest else None):
+                    place: dict[str, Any] = {"host": address, "port": key.port}
+                    if preamble:
+                        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                        place = {"sock": await _begun(family, (address, key.port), preamble)}
                     transport, connection = await loop.create_connection(
                         factory,
-                        address,
-                        key.port,
+                        **place,
                         ssl=context,
                         server_hostname=server_name,
                         ssl_handshake_timeout=handshake,
@@ -249,6 +263,20 @@ class Origins:
             error,
             extra={"fields": {"rule": target.rule_id, "reason": error.reason}},
         )
+
+
+async def _begun(family: int, place: str | tuple[str, int], preamble: bytes) -> socket.socket:
+    """A connected socket on which `preamble` has been sent."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, place)
+        await loop.sock_sendall(sock, preamble)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _keep_alive(transport: asyncio.BaseTransport, seconds: float) -> None:

@@ -55,6 +55,7 @@ class OriginTarget:
     tcp_keep_alive: float
     pipe: bool = False
     by_name: bool = False
+    proxy_protocol: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
             port=port,
             tls=tls,
             policy=policy,
-            keep=0 if isinstance(service, TCPService) else options.keep_alive_connections,
+            keep=0 if isinstance(service, TCPService) or options.proxy_protocol else options.keep_alive_connections,
             keep_seconds=options.keep_alive_timeout / 1000,
         ),
         host_header=options.http_host_header.encode() if options.http_host_header else None,
@@ -132,6 +133,7 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         tcp_keep_alive=options.tcp_keep_alive / 1000,
         pipe=isinstance(service, TCPService),
         by_name=isinstance(service, TCPService) and service.passthrough,
+        proxy_protocol=options.proxy_protocol,
     )
 
 
