@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
-from culvert_connector.origins import request
+from culvert_connector.origins import basic_auth, request
 from culvert_connector.origins.bridge import Bridge, handshake_problem
 from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
@@ -27,6 +28,8 @@ from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.stream import Stream
 
 NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'culvert access tcp --hostname NAME'.\n"
+
+UNAUTHORIZED: Final = b"401 This service asks for a user name and password.\n"
 
 
 class Requests:
@@ -64,6 +67,12 @@ class Requests:
         count = self._counts.get(target.rule_id)
         if count is None:
             count = self._counts[target.rule_id] = functools.partial(self._counters.request, target.rule_id)
+        if target.users:
+            if basic_auth.accepts(head.fields, target.users):
+                head = head._replace(fields=basic_auth.without(head.fields))
+            else:
+                target = own_answer(target.rule_id, 401, UNAUTHORIZED, reason="unauthorized")
+                target = replace(target, fields=target.fields + basic_auth.CHALLENGE)
         if isinstance(target, OriginTarget) and target.pipe:
             if head.kind == Kind.UPGRADE:
                 problem = handshake_problem(head.fields)

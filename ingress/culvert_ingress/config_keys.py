@@ -197,6 +197,10 @@ RULE: dict[str, Key] = {
         "TCP port of the relay whose connections a tcp://, ssh://, rdp:// or smb:// service gets; granted with "
         "`culvert tunnel create --tcp-port`. A rule with relayPort and no hostname takes nothing else"
     ),
+    "basicAuth": _honoured(
+        "path of a file with lines `user:password`: visitors of this HTTP rule must give one of them; the origin does "
+        "not see it"
+    ),
     "originRequest": _honoured("how this rule's origin is spoken to"),
     "rewrite": _refused("paths are passed on as they come; rewriting is not supported yet"),
 }

@@ -6,6 +6,7 @@ Invariant: `read_rule(write_rule(rule)) == rule` for every valid rule, and what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,10 +32,11 @@ from culvert_ingress.rules import (
     UnixService,
 )
 
-__all__ = ["PROXY_PROTOCOLS", "read_rule", "write_rule"]
+__all__ = ["MAX_USERS", "PROXY_PROTOCOLS", "read_rule", "write_rule"]
 
 PROXY_PROTOCOLS = {"None": 0, "V1": 1, "V2": 2}
 MAX_ID = 512
+MAX_USERS = 1000
 MAX_MESSAGE = 1024
 MAX_NAME = 255
 MAX_KEPT_CONNECTIONS = 100_000
@@ -55,6 +57,7 @@ def read_rule(value: object, place: str) -> Rule:
         service=_service(reader.take("service"), reader.at("service")),
         origin_request=_origin_request(reader.take("originRequest"), reader.at("originRequest")),
         relay_port=relay_port,
+        basic_auth=_digests(reader) if reader.has("basicAuth") else (),
     )
     reader.finish()
     problem = problem_of(rule)
@@ -74,7 +77,16 @@ def write_rule(rule: Rule) -> JSON:
     }
     if rule.relay_port is not None:
         written["relayPort"] = rule.relay_port
+    if rule.basic_auth:
+        written["basicAuth"] = list(rule.basic_auth)
     return written
+
+
+def _digests(reader: ObjectReader) -> tuple[str, ...]:
+    digests = reader.texts("basicAuth", most=MAX_USERS, longest=64)
+    if not digests or not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests):
+        raise ReadingError(f"{reader.at('basicAuth')} must list SHA-256 digests in hexadecimal, at least one.")
+    return digests
 
 
 def _checked(check: Callable[[str], str], value: str, place: str) -> str:

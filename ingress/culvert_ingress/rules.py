@@ -8,7 +8,7 @@ this package hold normalised hostnames, checked paths and addresses; nobody chec
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from culvert_ingress.durations import parse
 
@@ -124,6 +124,8 @@ class Rule:
 
     `relay_port` is the relay's TCP port whose connections this rule takes, besides those for its hostname; a rule
     that has one and no hostname takes no others. Only a TCPService that is not passed through by name may have one.
+    `basic_auth` are SHA-256 digests (hexadecimal) of the `user:password` pairs that visitors must give one of; none: no
+    authentication.
     """
 
     id: str
@@ -132,6 +134,7 @@ class Rule:
     service: Service
     origin_request: OriginRequest = OriginRequest()
     relay_port: int | None = None
+    basic_auth: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def by_port_only(self) -> bool:
