@@ -197,6 +197,10 @@ RULE: dict[str, Key] = {
         "TCP port of the relay whose connections a tcp://, ssh://, rdp:// or smb:// service gets; granted with "
         "`culvert tunnel create --tcp-port`. A rule with relayPort and no hostname takes nothing else"
     ),
+    "basicAuth": _honoured(
+        "path of a file with lines `user:password`: visitors of this HTTP rule must give one of them; the origin does "
+        "not see it"
+    ),
     "originRequest": _honoured("how this rule's origin is spoken to"),
     "rewrite": _refused("paths are passed on as they come; rewriting is not supported yet"),
 }
@@ -216,6 +220,10 @@ ORIGIN_REQUEST: dict[str, Key] = {
         "path of PEM certificates that the origin's certificate is checked with; default: the system's"
     ),
     "noTLSVerify": _honoured("true: the origin's certificate is not checked; default false"),
+    "proxyProtocol": _honoured(
+        "V1 or V2: a PROXY protocol header with the visitor's address goes first on every connection, which then "
+        "serves one request; default None"
+    ),
     "noHappyEyeballs": _harmless("addresses of an origin are tried one after another in any case"),
     "disableChunkedEncoding": _refused("disabling chunked requests is not supported yet; remove it", False),
     "matchSNItoHost": _refused(

@@ -24,6 +24,7 @@ from culvert_operator.api.binding import Binding
 from culvert_operator.api.meta import Meta, Raw
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.claims import Register
+from culvert_operator.compile import name_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -128,7 +129,7 @@ def _route(snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, parts: _Part
     listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
     routed: set[str] = set()
     if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
-        routed = {rule.hostname for rule in configured.present.rules}
+        routed = {name_of(rule) for rule in configured.present.rules}
     served = phase is Phase.SERVED and tunnel is not None
     return route(
         snapshot,
@@ -172,7 +173,7 @@ def _wanted(snapshot: Snapshot, routing: Routing, verdicts: Mapping[ObjectKey, C
     register = Register(snapshot.claims.values())
     serving: dict[str, list[Binding]] = {}
     for routed in routing.bindings.values():
-        for hostname in routed.hostnames:
+        for hostname in routed.names:
             serving.setdefault(hostname, []).append(routed.binding)
     wanted = []
     for hostname, bindings in sorted(serving.items()):

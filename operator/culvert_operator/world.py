@@ -170,10 +170,15 @@ class IssueCredential:
 
 @dataclass(frozen=True, slots=True)
 class GrantName:
-    """A hostname that a grant lists, with the epoch milliseconds of its claim."""
+    """A hostname (or ``tcp:<port>``) that a grant lists, with the epoch milliseconds of its claim.
+
+    ``passed``: as a TLS name; ``sources``: the networks whose visitors may come, none: all.
+    """
 
     hostname: str
     claimed_at: int
+    passed: bool = False
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ CLAIM: dict[str, Any] = {
 }
 BASE = {"Tunnel": TUNNEL, "TunnelBinding": BINDING, "HostnameClaim": CLAIM}
 REMOVE = object()
+SERVICE = {"name": "db", "port": 5432}
 MEMORY = {"memory": {}, "zones": ["example.com"]}
 ZONEFILE = {"zonefile": {"configMapRef": {"name": "zone", "key": "db"}, "zone": "example.com"}}
 HOSTNAME_ROWS = [
@@ -118,7 +119,13 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("Tunnel", "grants.0.namespaces", {"from": "All", "selector": {}}, "a selector goes with", {"from": "Same"}),
     ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "In and NotIn need values", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}),
     ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}, "Exists and DoesNotExist have none", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}}),
-    ("Tunnel", "grants.0.tcpPorts", ["20000"], "unknown field", REMOVE),
+    ("Tunnel", "grants.0", {"maxRules": 1}, "add hostnames or tcpPorts", {"tcpPorts": ["20000"]}),
+    ("Tunnel", "grants.0.tcpPorts", [], "at least 1 items", ["20000"]),
+    ("Tunnel", "grants.0.tcpPorts", ["0"], "a port or a range of ports", ["1", "65535"]),
+    ("Tunnel", "grants.0.tcpPorts", ["65536"], "a port or a range of ports", ["1-65535"]),
+    ("Tunnel", "grants.0.tcpPorts", ["20000-99999"], "a port or a range of ports", ["20000-20099"]),
+    ("Tunnel", "grants.0.tcpPorts", ["20099-20000"], "not above the last", ["20000-20000"]),
+    ("Tunnel", "grants.0.tcpPorts", ["a"], "a port or a range of ports", ["9-10"]),
     ("Tunnel", "fallback", {"httpStatus": 100}, "greater than or equal to 200", {"httpStatus": 503}),
     ("Tunnel", "dns", {}, "name exactly one provider", MEMORY),
     ("Tunnel", "dns", {**MEMORY, **ZONEFILE}, "name exactly one provider", ZONEFILE),
@@ -143,8 +150,22 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules", [{"name": f"r{i}", "hostname": f"h{i}.example.com", "httpStatus": 410} for i in range(65)], "at most 64 items", [{"name": f"r{i}", "hostname": f"h{i}.example.com", "httpStatus": 410} for i in range(64)]),
     ("TunnelBinding", "rules", BINDING["spec"]["rules"] * 2, "Duplicate value", BINDING["spec"]["rules"]),
     ("TunnelBinding", "rules.0.name", "Web", "lower-case letters", "web-1"),
-    ("TunnelBinding", "rules.0.hostname", REMOVE, "hostname: Required value", "a.example.com"),
-    ("TunnelBinding", "rules.0.protocol", "TCP", "unknown field", REMOVE),
+    ("TunnelBinding", "rules.0.hostname", REMOVE, "a rule needs a hostname", "a.example.com"),
+    ("TunnelBinding", "rules.0.protocol", "UDP", "Unsupported value", "TLS"),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "service": SERVICE}, "a rule needs a hostname", {"name": "a", "protocol": "TCP", "relayPort": 20022, "service": SERVICE}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TCP", "service": SERVICE}, "a relayPort goes with", {"name": "a", "protocol": "TCP", "relayPort": 1, "service": SERVICE}),
+    ("TunnelBinding", "rules.0.relayPort", 20022, "a relayPort goes with", REMOVE),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TCP", "relayPort": 0, "service": SERVICE}, "greater than or equal to 1", {"name": "a", "protocol": "TCP", "relayPort": 65535, "service": SERVICE}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TCP", "relayPort": 1, "hostname": "a.com", "service": SERVICE}, "remove hostname", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "httpStatus": 404}, "needs a service", {"name": "a", "hostname": "a.com", "httpStatus": 404}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "path": {"value": "/a"}, "service": SERVICE}, "TCP and TLS have no paths", {"name": "a", "protocol": "TLS", "hostname": "a.com", "path": {"value": "/"}, "service": SERVICE}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": {**SERVICE, "scheme": "https"}}, "remove scheme", {"name": "a", "protocol": "TLS", "hostname": "*.a.com", "service": SERVICE}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE, "originRequest": {"httpHostHeader": "b"}}, "httpHostHeader is about HTTP", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE, "originRequest": {"proxyProtocol": "V2"}}),
+    ("TunnelBinding", "rules.0.allowedSources", [], "at least 1 items", ["0.0.0.0/0", "::/0"]),
+    ("TunnelBinding", "rules.0.allowedSources", ["192.0.2.1/24"], "a network in its usual form", ["192.0.2.0/24"]),
+    ("TunnelBinding", "rules.0.allowedSources", ["192.0.2.1"], "a network in its usual form", ["192.0.2.1/32"]),
+    ("TunnelBinding", "rules.0.allowedSources", ["example.com"], "a network in its usual form", ["2001:db8::/32"]),
+    ("TunnelBinding", "rules.0.originRequest", {"proxyProtocol": "V3"}, "Unsupported value", {"proxyProtocol": "None"}),
     ("TunnelBinding", "rules.0.path", {"value": "api"}, "starts with a slash", {"value": "/api"}),
     ("TunnelBinding", "rules.0.path", {"value": "/a?b"}, "remove the query", {"type": "RegularExpression", "value": "/a?b"}),
     ("TunnelBinding", "rules.0.path", {"value": "/a//b"}, "no empty segment", {"value": "/a/b"}),
@@ -170,8 +191,9 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules.0.originRequest", {"httpHostHeader": "a\r\nX-B: c"}, "write a host, or host:port", {"httpHostHeader": "[::1]:80"}),
     ("TunnelBinding", "rules.0.originRequest", {"noTLSVerify": True}, "write scheme: https", {"connectTimeout": "500ms"}),
     ("TunnelBinding", "rules.0.originRequest", {"tlsTimeout": "1s"}, "unknown field", {}),
-    ("TunnelBinding", "rules.0.originRequest", {"proxyProtocol": "V2"}, "unknown field", {}),
     ("HostnameClaim", ".metadata.name", "shop.example.com", "a hash of its hostname", "h-" + "f" * 48),
+    ("HostnameClaim", "hostname", REMOVE, "either a hostname or a tcpPort", "a.com"),
+    ("HostnameClaim", "tcpPort", 20022, "either a hostname or a tcpPort", REMOVE),
     ("HostnameClaim", "hostname", "Shop.example.com", "in lower case", "*.example.com"),
     ("HostnameClaim", "tunnel", "main", "namespace/name", "a/b"),
     ("HostnameClaim", "claimedAt", "yesterday", "must be of type date-time", "2025-01-01T00:00:00Z"),

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from culvert_connector.origins import request
 from culvert_connector.origins.connection import OriginConnection
+from culvert_connector.origins.proxy_header import proxy_header
 from culvert_connector.origins.targets import OriginTarget
 from culvert_connector.origins.upgrade import Pipe, switch_problem
 from culvert_http1.chunked import LAST_CHUNK, encode_chunk
@@ -44,8 +45,12 @@ _CONTINUE: Final = RecordHead(100)
 class Connections(Protocol):
     """Where an exchange gets its connection from."""
 
-    def acquire(self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool) -> None:
+    def acquire(
+        self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool, preamble: bytes = b""
+    ) -> None:
         """Calls `on_connection` (at once, when one was kept) or `on_no_connection`, exactly one of them.
+
+        `preamble` goes first on a fresh connection, before TLS too.
 
         `fresh`: not a kept connection; `safe`: the request may be sent twice, so a kept one need not be examined.
         """
@@ -53,10 +58,10 @@ class Connections(Protocol):
     def give_up(self, user: ConnectionSeeker) -> None:
         """Forgets the request for a connection; neither callback comes any more."""
 
-    def await_response(self, user: ConnectionSeeker, seconds: float) -> None:
+    def await_response(self, user: ResponseAwaiter, seconds: float) -> None:
         """Calls `on_response_timeout` after `seconds`, or up to a second later, unless `response_came` is called."""
 
-    def response_came(self, user: ConnectionSeeker, seconds: float) -> None:
+    def response_came(self, user: ResponseAwaiter, seconds: float) -> None:
         """Nothing is waited for any more."""
 
 
@@ -68,6 +73,10 @@ class ConnectionSeeker(Protocol):
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """It could not be made."""
+
+
+class ResponseAwaiter(Protocol):
+    """Who waits for a response."""
 
     def on_response_timeout(self) -> None:
         """The response has not begun in time."""
@@ -133,7 +142,11 @@ class Exchange:
         self._upload_ended = fin
         self._request = request.encode(self._head, host=self._target.host_header)
         safe = self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE
-        self._connections.acquire(self, self._target, fresh=False, safe=safe)
+        target = self._target
+        if target.proxy_protocol:
+            self._connections.acquire(self, target, fresh=True, safe=safe, preamble=self._preamble())
+        else:
+            self._connections.acquire(self, target, fresh=False, safe=safe)
 
     # -- the connection ----------------------------------------------------------------------------------------
 
@@ -302,7 +315,7 @@ class Exchange:
         if untouched:
             if self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE:
                 # Once at most: the fresh connection cannot fail untouched.
-                self._connections.acquire(self, self._target, fresh=True, safe=True)
+                self._connections.acquire(self, self._target, fresh=True, safe=True, preamble=self._preamble())
                 return
             reason = "kept_connection_closed"
         self._fail(code, reason)
@@ -380,6 +393,9 @@ class Exchange:
         """The origin has answered: its answer is passed on whatever it says."""
         self.traffic.answers.fine[status // 100] += 1
         self.traffic.first_byte.observe(monotonic() - self._began)
+
+    def _preamble(self) -> bytes:
+        return proxy_header(self._target.proxy_protocol, self._head)
 
     def _waits_for_continue(self) -> bool:
         return request.expects_continue(self._head)

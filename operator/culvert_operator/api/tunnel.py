@@ -68,13 +68,14 @@ class LabelRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who may bind (namespaces ``source`` Same, All or Selector), and to which hostname patterns."""
+    """Who may bind (namespaces ``source`` Same, All or Selector), and to which hostname patterns and TCP ports."""
 
     source: str
     match_labels: Mapping[str, str]
     match_expressions: tuple[LabelRequirement, ...]
     hostnames: tuple[str, ...]
     max_rules: int
+    tcp_ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,16 @@ def _grant(spec: Raw) -> Grant:
         ),
         hostnames=_strings(spec.get("hostnames")),
         max_rules=integer(spec.get("maxRules"), 200),
+        tcp_ports=tuple(found for item in _strings(spec.get("tcpPorts")) if (found := _range(item)) is not None),
     )
+
+
+def _range(item: str) -> tuple[int, int] | None:
+    """A port or a range of ports; None for what the schema would have refused."""
+    low, _, high = item.partition("-")
+    if not all(part.isascii() and part.isdigit() for part in (low, high or low)):
+        return None
+    return int(low), int(high or low)
 
 
 def _dns(spec: Raw) -> DNSSettings:
