@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from culvert_operator.api.tunnel import DNSSettings, Tunnel
+from culvert_operator.api.dns import DNSSettings
+from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.backoff import Backoff
-from culvert_operator.cluster.texts import ConfigMapText, Contents
+from culvert_operator.cluster.texts import ConfigMapText, Contents, SecretKey
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.dns.provider import ChangeResult, ProviderConfig, ProviderError, Result, provider
 from culvert_operator.dns.registry import Registry
@@ -54,8 +55,11 @@ class Publishing:
         self._clock = clock
         self._desks: dict[ObjectKey, _Desk] = {}
 
-    async def view(self, tunnel: Tunnel | None, key: ObjectKey) -> DNSView | None:
-        """What the Tunnel's zones hold; None without DNS. A view with ``error`` when that cannot be told."""
+    async def view(self, tunnel: Tunnel | None, key: ObjectKey, names: Collection[str] = ()) -> DNSView | None:
+        """What the Tunnel's zones hold (those of ``names``, where it lists none); None without DNS.
+
+        A view with ``error`` when that cannot be told.
+        """
         if tunnel is None or tunnel.dns is None:
             await self._drop(key)
             return None
@@ -63,7 +67,7 @@ class Publishing:
             desk = await self._desk(tunnel, tunnel.dns)
         except ProviderError as error:
             return DNSView(error=str(error))
-        view = await desk.registry.view()
+        view = await desk.registry.view(names)
         return replace(view, failures=dict(desk.failures))
 
     async def apply(self, key: ObjectKey, changes: Sequence[ZoneChanges]) -> tuple[tuple[ChangeResult, ...], float]:
@@ -105,12 +109,14 @@ class Publishing:
         if desk is not None and desk.settings == settings:
             return desk
         await self._drop(key)
-        config = ProviderConfig(zones=settings.zones)
-        if settings.zonefile is not None:
-            where = settings.zonefile.config_map
+        text, secret = None, None
+        if settings.config_map is not None:
+            where = settings.config_map
             text = ConfigMapText(self._contents, ObjectKey(key.namespace, where.name), where.key)
-            zones = (settings.zonefile.zone,) if settings.zonefile.zone else settings.zones
-            config = ProviderConfig(zones=zones, text=text)
+        if settings.secret is not None:
+            where = settings.secret
+            secret = SecretKey(self._contents.client, ObjectKey(key.namespace, where.name), where.key)
+        config = ProviderConfig(dict(settings.settings), settings.zones, text, secret)
         made = self._desks[key] = _Desk(settings, Registry(provider(settings.provider, config)))
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -142,7 +142,7 @@ def test_the_last_check_before_a_write_holds_back_what_must_not_be_written(name:
 class Unreadable(MemoryProvider):
     """Serves one zone and fails on the second."""
 
-    async def zones(self) -> tuple[str, ...]:
+    async def zones(self, names: Collection[str]) -> tuple[str, ...]:
         return ("example.com", "example.org")
 
     async def apply(self, zone: str, changes: Sequence[RecordChange]) -> tuple[ChangeResult, ...]:

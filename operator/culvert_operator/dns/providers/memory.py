@@ -9,7 +9,7 @@ Zones of one ``instance`` setting are shared by all providers of the process, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from culvert_operator.dns.endpoint import Endpoint, RecordSet
 from culvert_operator.dns.provider import (
@@ -46,7 +46,7 @@ class MemoryProvider:
     def __init__(self, zones: dict[str, Records]) -> None:
         self._zones = zones
 
-    async def zones(self) -> tuple[str, ...]:
+    async def zones(self, names: Collection[str]) -> tuple[str, ...]:
         """The zones that the Tunnel names."""
         return tuple(self._zones)
 
