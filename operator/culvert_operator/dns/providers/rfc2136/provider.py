@@ -158,7 +158,7 @@ async def zone_of(line: Line, name: str) -> str | None:
 
 
 def create(config: ProviderConfig) -> DNSProvider:
-    """Entry point; settings ``servers`` (comma-separated), ``tsig-key-name``, ``tsig-algorithm``; a secret in base64."""
+    """Entry point; settings ``servers`` (by commas), ``tsig-key-name``, ``tsig-algorithm``; the secret is base64."""
     servers = tuple(_server(text) for text in config.settings.get("servers", "").split(",") if text.strip())
     if not servers:
         raise ProviderError("the rfc2136 provider needs dns.rfc2136.servers, for instance ns1.example.com:53.")

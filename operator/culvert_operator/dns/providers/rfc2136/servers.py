@@ -39,7 +39,7 @@ ALGORITHMS: dict[str, dns.name.Name] = {"hmac-sha256": dns.tsig.HMAC_SHA256, "hm
 
 # What a peer says of our signature → what a person does about it (RFC 8945, section 5.2).
 _PEER: dict[type[dns.exception.DNSException], str] = {
-    dns.tsig.PeerBadKey: "does not know the TSIG key or does not allow it this (BADKEY); compare its name, algorithm and ACL",
+    dns.tsig.PeerBadKey: "does not know the TSIG key or does not allow it this (BADKEY); compare name and ACL",
     dns.tsig.PeerBadSignature: "says that the TSIG signature is wrong (BADSIG); compare the secret",
     dns.tsig.PeerBadTime: "says that the clocks differ too much for TSIG (BADTIME); set both by NTP",
 }
@@ -129,11 +129,13 @@ class Line:
         except dns.tsig.PeerError as error:
             await self.close()
             raise Refused(_peer(self.server, error)) from error
+        except dns.exception.FormError as error:
+            await self.close()
+            raise Unbelieved(f"{self.server} gives an answer that is not believed: {_said(error)}.") from error
         except (OSError, EOFError, dns.exception.DNSException) as error:
             await self.close()
-            raise Lost(
-                f"{self.server} did not answer ({_said(error)}); the zone is read before the next try."
-            ) from error
+            said = f"{self.server} did not answer ({_said(error)}); the zone is read before the next try."
+            raise Lost(said) from error
         if self._key is not None and not answer.had_tsig:
             await self.close()
             raise Unbelieved(f"{self.server} answers without a TSIG signature, which is not believed.")
