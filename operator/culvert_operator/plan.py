@@ -108,6 +108,7 @@ def plan(snapshot: Snapshot) -> Plan:
         configuration=configured.issue,
         statuses=tuple(scribe.statuses),
         dns=records.changes,
+        dns_figures=records.figures,
         events=tuple(scribe.events),
         finalizers_remove=tuple(scribe.removed),
         requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at),

@@ -17,6 +17,7 @@ from culvert_operator.api.dns import DNSSettings
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.texts import ConfigMapText, Contents, SecretKey
+from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.dns.provider import ChangeResult, ProviderConfig, ProviderError, Result, provider
 from culvert_operator.dns.registry import Registry
@@ -38,6 +39,8 @@ class _Desk:
     registry: Registry
     failures: dict[str, str] = field(default_factory=dict)
     zones: dict[str, _Zone] = field(default_factory=dict)
+    refused: DNSView = field(default_factory=DNSView)
+    not_before: float = 0.0
 
 
 class Publishing:
@@ -47,12 +50,14 @@ class Publishing:
         self,
         contents: Contents,
         *,
-        counted: Callable[[ChangeResult], None] = lambda result: None,
+        metrics: DNSMetrics,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._contents = contents
-        self._counted = counted
+        self._metrics = metrics
         self._clock = clock
+        self._now = now
         self._desks: dict[ObjectKey, _Desk] = {}
 
     async def view(self, tunnel: Tunnel | None, key: ObjectKey, names: Collection[str] = ()) -> DNSView | None:
@@ -67,7 +72,14 @@ class Publishing:
             desk = await self._desk(tunnel, tunnel.dns)
         except ProviderError as error:
             return DNSView(error=str(error))
+        started = self._clock()
+        if started < desk.not_before:
+            return desk.refused
         view = await desk.registry.view(names)
+        ended = self._clock()
+        self._metrics.read(key, ended - started, succeeded_at=self._now() if view.error is None else None)
+        if view.retry_after:
+            desk.refused, desk.not_before = view, ended + min(view.retry_after, LAST_RETRY)
         return replace(view, failures=dict(desk.failures))
 
     async def apply(self, key: ObjectKey, changes: Sequence[ZoneChanges]) -> tuple[tuple[ChangeResult, ...], float]:
@@ -86,17 +98,20 @@ class Publishing:
                 due.append(zone)
         found: list[ChangeResult] = []
         for zone in due:
+            started = self._clock()
             results = await desk.registry.apply([zone])
+            self._metrics.wrote(self._clock() - started)
             state = desk.zones[zone.zone]
             if any(result.result is Result.FAILED for result in results):
-                delay = state.backoff.next()
+                asked = max(result.retry_after for result in results)
+                delay = max(state.backoff.next(), min(asked, LAST_RETRY))
                 state.not_before = self._clock() + delay
                 wait = max(wait, delay)
             else:
                 state.backoff.reset()
             found.extend(results)
         for result in found:
-            self._counted(result)
+            self._metrics.change(result)
             if result.result is Result.FAILED:
                 desk.failures[result.name] = result.message
             else:
@@ -124,6 +139,7 @@ class Publishing:
         desk = self._desks.pop(key, None)
         if desk is not None:
             await desk.registry.provider.close()
+        self._metrics.forget(key)
 
     async def close(self) -> None:
         """Close all providers."""

@@ -20,6 +20,7 @@ from culvert_operator.api.dns import DNSSettings
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.dns.endpoint import Endpoint, Published
+from culvert_operator.dns.metrics import Figures
 from culvert_operator.dns.plan import (
     ALLOW_MASS_DELETION,
     REFUSED,
@@ -80,6 +81,7 @@ class Records:
     pending: frozenset[str] = frozenset()
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     withdrawn: bool = False
+    figures: Figures = Figures()
 
 
 def listed_by(binding: Binding, tunnel: ObjectKey) -> tuple[Listed, ...]:
@@ -213,6 +215,11 @@ def plan_records(
         pending=frozenset(e.name for e in leaving if e.name not in publish) | frozenset(staying),
         endpoints={h: endpoints[h] for h in publish},
         withdrawn=withdraw,
+        figures=Figures(
+            owned=len(ours),
+            refused=len({name for (name, _), v in outcome.verdicts.items() if v.state in REFUSED}),
+            held=outcome.held,
+        ),
     )
 
 

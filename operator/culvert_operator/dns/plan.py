@@ -111,13 +111,15 @@ class DNSView:
     """A provider's zones as they were read.
 
     ``error`` is a sentence when reading failed: then nothing is known and nothing may be planned. ``failures`` holds
-    the last failed write of a name, as a sentence. ``adjust`` gives endpoints as the provider would store them.
+    the last failed write of a name, as a sentence. ``adjust`` gives endpoints as the provider would store them;
+    ``retry_after`` is how many seconds a failed provider asked to be left alone.
     """
 
     zones: tuple[ZoneView, ...] = ()
     error: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     adjust: Callable[[Sequence[Endpoint]], Sequence[Endpoint]] = tuple
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

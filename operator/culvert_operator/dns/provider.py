@@ -21,7 +21,14 @@ GROUP = "culvert.dns_providers"
 
 
 class ProviderError(Exception):
-    """A provider could not be made, read or written; the text is a sentence that a person can act on."""
+    """A provider could not be made, read or written; the text is a sentence that a person can act on.
+
+    ``retry_after`` is how many seconds the provider asked to be left alone (0: it did not say).
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,16 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """The end of one name's change. A conflict (the zone was not as planned) is cured by reading again."""
+    """The end of one name's change. A conflict (the zone was not as planned) is cured by reading again.
+
+    ``retry_after`` is how many seconds the provider asked to be left alone (0: it did not say).
+    """
 
     name: str
     action: Action
     result: Result
     message: str = ""
+    retry_after: float = 0.0
 
 
 class DNSProvider(Protocol):

@@ -90,7 +90,7 @@ class Registry:
         try:
             read = {zone: await self.provider.records(zone) for zone in await self.provider.zones(names)}
         except ProviderError as error:
-            return DNSView(error=str(error))
+            return DNSView(error=str(error), retry_after=error.retry_after)
         self._raw = {zone: {(r.name, r.type): r for r in records} for zone, records in read.items()}
         zones = tuple(ZoneView(zone, endpoints_of(records)) for zone, records in read.items())
         return DNSView(zones, adjust=self.provider.adjust)
@@ -115,7 +115,8 @@ class Registry:
             try:
                 results.extend(await self.provider.apply(zone.zone, steps))
             except ProviderError as error:
-                results.extend(ChangeResult(s.name, s.action, Result.FAILED, str(error)) for s in steps)
+                failed = Result.FAILED
+                results.extend(ChangeResult(s.name, s.action, failed, str(error), error.retry_after) for s in steps)
         return tuple(results)
 
 
