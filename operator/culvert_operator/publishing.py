@@ -17,6 +17,7 @@ from culvert_operator.api.dns import DNSSettings
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.texts import ConfigMapText, Contents, SecretKey
+from culvert_operator.dns.limits import refusal
 from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.dns.provider import ChangeResult, ProviderConfig, ProviderError, Result, provider
@@ -51,11 +52,13 @@ class Publishing:
         contents: Contents,
         *,
         metrics: DNSMetrics,
+        webhook_urls: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._contents = contents
         self._metrics = metrics
+        self._webhook_urls = tuple(webhook_urls)
         self._clock = clock
         self._now = now
         self._desks: dict[ObjectKey, _Desk] = {}
@@ -124,6 +127,9 @@ class Publishing:
         if desk is not None and desk.settings == settings:
             return desk
         await self._drop(key)
+        refused = refusal(settings.provider, dict(settings.settings), webhook_urls=self._webhook_urls)
+        if refused is not None:
+            raise ProviderError(refused)
         text, secret = None, None
         if settings.config_map is not None:
             where = settings.config_map

@@ -20,7 +20,7 @@ from culvert_operator.api.dns import DNSSettings
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.dns.endpoint import Endpoint, Published
-from culvert_operator.dns.metrics import Figures
+from culvert_operator.dns.metrics import NO_FIGURES, Figures
 from culvert_operator.dns.plan import (
     ALLOW_MASS_DELETION,
     REFUSED,
@@ -81,7 +81,7 @@ class Records:
     pending: frozenset[str] = frozenset()
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     withdrawn: bool = False
-    figures: Figures = Figures()
+    figures: Figures = NO_FIGURES
 
 
 def listed_by(binding: Binding, tunnel: ObjectKey) -> tuple[Listed, ...]:

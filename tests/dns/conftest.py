@@ -6,6 +6,7 @@ it that does not go through the provider. The contract suite runs over every gro
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import fcntl
 import itertools
@@ -14,6 +15,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +30,12 @@ import dns.tsig
 import dns.update
 import dns.zone
 import pytest
+from aiohttp import web
 
 from culvert_operator.dns.endpoint import RecordSet
 from culvert_operator.dns.provider import DNSProvider, ProviderConfig, provider
 from culvert_operator.dns.providers.rdata import record_sets
+from culvert_operator.dns.providers.webhook.server import WebhookServer
 
 PACKAGES = {"named": "bind9", "knotd": "knot", "pdns_server": "pdns-server", "faketime": "faketime"}
 ALSO = {"pdns-server": ["pdns-backend-sqlite3"]}
@@ -414,9 +418,195 @@ def _zonefile(request: pytest.FixtureRequest) -> Ground:
     return Ground("zonefile", made, zone, read, edit)
 
 
+class Served:
+    """An aiohttp application on loopback, in a thread with a loop of its own."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self.port = 0
+        self._thread = threading.Thread(target=self._run, args=(app,), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(20)
+
+    def _run(self, app: web.Application) -> None:
+        asyncio.set_event_loop(self._loop)
+        runner = web.AppRunner(app, access_log=None)
+
+        async def begin() -> None:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._ready.set()
+
+        self._loop.run_until_complete(begin())
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[web.Application], str]]:
+    """``serve(app)``: the application's URL."""
+    running: list[Served] = []
+
+    def start(app: web.Application) -> str:
+        running.append(Served(app))
+        return f"http://127.0.0.1:{running[-1].port}"
+
+    yield start
+    for served in running:
+        served.close()
+
+
+def _webhook(request: pytest.FixtureRequest) -> Ground:
+    """The webhook client in front of the webhook server in front of memory."""
+    behind = _memory(request)
+    url = request.getfixturevalue("serve")(WebhookServer(behind.provider).app())
+    made = provider("webhook", ProviderConfig({"url": url}))
+    return Ground("webhook", made, behind.zone, behind.read, behind.edit)
+
+
+TOKEN = "cloudflare-token-of-the-tests"
+
+
+class FakeCloudflare:
+    """A server of the part of Cloudflare's API that culvert uses: zones, paged records, atomic batches, refusals."""
+
+    def __init__(self, zones: Sequence[str]) -> None:
+        self.zones = {zone: f"id-{number}" for number, zone in enumerate(zones)}
+        self.records: dict[str, dict[str, dict[str, Any]]] = {key: {} for key in self.zones.values()}
+        self.requests: list[tuple[str, str]] = []
+        self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.hidden = 0
+        self.largest_page = 5
+        self._ids = itertools.count(1)
+        self.app = web.Application()
+        self.app.router.add_get("/zones", self._zones)
+        self.app.router.add_get("/zones/{zone}/dns_records", self._list)
+        self.app.router.add_post("/zones/{zone}/dns_records/batch", self._batch)
+
+    def add(self, zone: str, **record: Any) -> None:
+        key = f"r{next(self._ids)}"
+        record.setdefault("proxied", False)
+        self.records[self.zones[zone]][key] = {"id": key, **record}
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        self.requests.append((request.method, request.path))
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return _cloudflare_error(403, 9109, "Unauthorized to access requested resource")
+        if self.refusals and request.method == "POST":
+            status, headers = self.refusals.pop(0)
+            return _cloudflare_error(status, 10000, "refused by the test", headers)
+        return None
+
+    def _page(self, request: web.Request, items: list[Any]) -> web.Response:
+        page, size = int(request.query["page"]), min(int(request.query["per_page"]), self.largest_page)
+        part = items[(page - 1) * size : page * size]
+        info = {"page": page, "per_page": size, "count": len(part), "total_count": len(items) + self.hidden}
+        info["total_pages"] = -(-len(items) // size)
+        return web.json_response({"success": True, "errors": [], "messages": [], "result": part, "result_info": info})
+
+    async def _zones(self, request: web.Request) -> web.Response:
+        listed = [{"id": key, "name": name, "status": "active"} for name, key in self.zones.items()]
+        return self._refused(request) or self._page(request, listed)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        name = request.query.get("name.exact")
+        held = self.records[request.match_info["zone"]].values()
+        return self._refused(request) or self._page(request, [r for r in held if name in (None, r["name"])])
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        body, zone = await request.json(), request.match_info["zone"]
+        after = dict(self.records[zone])
+        for one in body.get("deletes", []):
+            if after.pop(one["id"], None) is None:
+                return _cloudflare_error(404, 81044, "Record does not exist.")
+        for one in body.get("patches", []):
+            after[one["id"]] = {**after[one["id"]], **one}
+        for one in body.get("posts", []):
+            same = [r for r in after.values() if r["name"] == one["name"]]
+            if any((r["type"], r["content"]) == (one["type"], one["content"]) for r in same):
+                return _cloudflare_error(400, 81058, "An identical record already exists.")
+            exclusive = {"A", "AAAA", "CNAME"}
+            if any("CNAME" in (r["type"], one["type"]) and {r["type"], one["type"]} <= exclusive for r in same):
+                return _cloudflare_error(400, 81053, "An A, AAAA, or CNAME record with that host already exists.")
+            key = f"r{next(self._ids)}"
+            if one.get("proxied"):
+                one = {**one, "ttl": 1}
+            after[key] = {"proxied": False, **one, "id": key}
+        self.records[zone] = after
+        return web.json_response({"success": True, "errors": [], "messages": [], "result": {}})
+
+
+def _cloudflare_error(status: int, code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
+    return web.json_response(body, status=status, headers=headers)
+
+
+@pytest.fixture
+def cloudflare(serve: Callable[[web.Application], str]) -> tuple[FakeCloudflare, Callable[..., DNSProvider]]:
+    """The server with the seeded zone ``z0.test``, and a maker of providers in front of it."""
+    fake = FakeCloudflare(["test", "z0.test", "other.example"])
+    parsed = dns.zone.from_text(SEED, origin="z0.test", relativize=False)
+    for one in record_sets(parsed).values():
+        for value in one.values if one.type not in ("SOA", "CAA") else ():
+            record: dict[str, Any] = {"name": one.name, "type": one.type, "ttl": one.ttl, "content": value.rstrip(".")}
+            if one.type == "MX":
+                priority, _, record["content"] = record["content"].partition(" ")
+                record["priority"] = int(priority)
+            if one.type == "SRV":
+                numbers = record["content"].split(" ")
+                record["data"] = dict(zip(("priority", "weight", "port", "target"), numbers, strict=True))
+            fake.add("z0.test", **record)
+    url = serve(fake.app)
+
+    def make(*zones: str, token: str = TOKEN, **settings: str) -> DNSProvider:
+        return provider("cloudflare", ProviderConfig({"api-url": url, **settings}, zones, secret=Text(token)))
+
+    return fake, make
+
+
+def _cloudflare(request: pytest.FixtureRequest) -> Ground:
+    fake, make = request.getfixturevalue("cloudflare")
+    zone = "z0.test"
+
+    def read() -> dict[tuple[str, str], RecordSet]:
+        found: dict[tuple[str, str], RecordSet] = {}
+        for r in fake.records[fake.zones[zone]].values():
+            value = r["content"]
+            if r["type"] in ("CNAME", "NS", "MX", "SRV"):
+                value = f"{value}."
+            if r["type"] == "MX":
+                value = f"{r['priority']} {value}"
+            former = found.get((r["name"], r["type"]))
+            values = (*(former.values if former else ()), value)
+            found[r["name"], r["type"]] = RecordSet(r["name"], r["type"], r["ttl"], tuple(sorted(values)))
+        return found
+
+    def edit(name: str, kind: str, values: Sequence[str]) -> None:
+        held = fake.records[fake.zones[zone]]
+        for key in [k for k, r in held.items() if (r["name"], r["type"]) == (name, kind)]:
+            del held[key]
+        for value in values:
+            fake.add(zone, name=name, type=kind, content=value, ttl=300)
+
+    return Ground("cloudflare", make(), zone, read, edit, fake)
+
+
 GROUNDS: dict[str, Callable[[pytest.FixtureRequest], Ground]] = {
     "memory": _memory,
     "zonefile": _zonefile,
+    "webhook": _webhook,
+    "cloudflare": _cloudflare,
     **{kind: lambda request, kind=kind: request.getfixturevalue("server")(kind).ground() for kind in MAKERS},
 }
 

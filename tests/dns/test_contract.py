@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,7 +17,20 @@ from culvert_operator.dns.registry import Registry
 
 OWNER, SHOP, BLOG = "installation-1", "tunnelbinding/shop/shop", "tunnelbinding/blog/blog"
 
+Found = TypeVar("Found")
 TARGETS = {"A": "192.0.2.{}", "AAAA": "2001:db8::{}", "CNAME": "r{}.example.net"}
+
+
+def run(ground: Any, doing: Coroutine[Any, Any, Found]) -> Found:
+    """Run a scenario in a loop of its own; the provider's connections end with it."""
+
+    async def whole() -> Found:
+        try:
+            return await doing
+        finally:
+            await ground.provider.close()
+
+    return asyncio.run(whole())
 
 
 def wanted(name: str, kind: str = "A", *targets: str, ttl: int = 300, resource: str = SHOP) -> Endpoint:
@@ -44,10 +57,9 @@ def step(ground: Any, desired: Sequence[Endpoint], *formers: Endpoint, **more: A
         results = list(await registry.apply((await planned(registry, desired, listed, **more)).changes))
         if all(r.result is Result.DONE for r in results):
             assert (await planned(registry, desired, listed, **more)).changes == ()
-        await ground.provider.close()
         return results
 
-    return asyncio.run(once())
+    return run(ground, once())
 
 
 def done(results: list[ChangeResult]) -> list[Action]:
@@ -59,13 +71,12 @@ def test_a_read_returns_every_record_set(ground: Any) -> None:
     async def read() -> dict[tuple[str, str], Any]:
         assert ground.zone in await ground.provider.zones([f"shop.{ground.zone}"])
         found = await ground.provider.records(ground.zone)
-        await ground.provider.close()
         assert len({(r.name, r.type) for r in found}) == len(found)
         return {(r.name, r.type): (r.ttl, r.values) for r in found if r.type != "SOA"}
 
-    found, truth = asyncio.run(read()), ground.foreign()
+    found, truth = run(ground, read()), ground.foreign()
     assert found == truth
-    assert len(found) >= 14
+    assert len(found) >= 13
 
 
 @pytest.mark.parametrize("kind", ["A", "AAAA", "CNAME"])
@@ -131,19 +142,17 @@ def test_d09_a_record_edited_by_a_person_after_the_read_is_not_overwritten(groun
         registry = Registry(ground.provider)
         plan = await planned(registry, desired, [entry(e) for e in listed])
         await asyncio.to_thread(ground.edit, name, kind, values)
-        results = list(await registry.apply(plan.changes))
-        await ground.provider.close()
-        return results
+        return list(await registry.apply(plan.changes))
 
     one, alias = wanted(name), wanted(name, "CNAME")
     for desired, kind, value in [(one, "A", "192.0.2.66"), (one, "AAAA", "2001:db8::66"), (alias, "TXT", '"x"')]:
-        results = asyncio.run(late([desired], [desired], kind, value))
+        results = run(ground, late([desired], [desired], kind, value))
         assert [r.result for r in results] == [Result.CONFLICT]
         assert {k for k in ground.read() if name in k[0]} == {(name, kind)}
         ground.edit(name, kind, ())
     assert done(step(ground, [one])) == [Action.CREATE]
     for change in ([wanted(name, "A", "192.0.2.2")], []):
-        results = asyncio.run(late(change, [one], "A", "192.0.2.66"))
+        results = run(ground, late(change, [one], "A", "192.0.2.66"))
         assert [r.result for r in results] == [Result.CONFLICT]
         assert ground.read()[name, "A"].values == ("192.0.2.66",)
         ground.edit(name, "A", ["192.0.2.1"])
@@ -157,10 +166,9 @@ def test_of_two_writers_with_one_owner_id_the_slower_is_refused(ground: Any) -> 
         plans = [await planned(r, [one], [entry(one)]) for r in (first, second)]
         early = list(await first.apply(plans[0].changes))
         late = list(await second.apply(plans[1].changes))
-        await ground.provider.close()
         return early, late
 
-    early, late = asyncio.run(race())
+    early, late = run(ground, race())
     assert [r.result for r in early] == [Result.DONE]
     assert [r.result for r in late] == [Result.CONFLICT]
 
@@ -173,11 +181,9 @@ def test_one_names_trouble_does_not_hold_up_the_others(ground: Any) -> None:
         ones = [wanted(n) for n in names]
         plan = await planned(registry, ones, [entry(e) for e in ones])
         await asyncio.to_thread(ground.edit, names[2], "A", ["192.0.2.66"])
-        results = list(await registry.apply(plan.changes))
-        await ground.provider.close()
-        return results
+        return list(await registry.apply(plan.changes))
 
-    results = {r.name: r.result for r in asyncio.run(late())}
+    results = {r.name: r.result for r in run(ground, late())}
     assert results == {n: Result.CONFLICT if n == names[2] else Result.DONE for n in names}
 
 
@@ -222,9 +228,8 @@ def test_d09_any_sequence_of_wishes_leaves_other_peoples_records_identical_and_n
             for (name, _), verdict in again.verdicts.items():
                 assert verdict.state is (State.NOT_OWNER if name in refused else State.IN_PLACE)
             listed = {e for e in listed if again.listed[e].state is not State.GONE}
-        await ground.provider.close()
         assert listed == set()
         return written
 
-    assert asyncio.run(trial()) > 40
+    assert run(ground, trial()) > 40
     assert ground.foreign() == before

@@ -118,7 +118,10 @@ def _memory(block: Raw) -> _Parts:
 
 
 def _plugin(block: Raw) -> _Parts:
-    return text(block.get("name")), texts(block.get("config")), key_ref(block.get("secretRef"), "secret"), None
+    # culvert's own providers are not reached this way: their settings are checked in blocks of their own.
+    name = text(block.get("name"))
+    name = "" if name in _BLOCKS else name
+    return name, texts(block.get("config")), key_ref(block.get("secretRef"), "secret"), None
 
 
 _BLOCKS = {

@@ -23,6 +23,9 @@ class Figures:
     held: int = 0
 
 
+NO_FIGURES = Figures()
+
+
 class DNSMetrics:
     """The metrics, in ``registry``; Tunnels are told by (namespace, name)."""
 
