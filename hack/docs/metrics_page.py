@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from prometheus_client.metrics import MetricWrapperBase
+
 from culvert_connector import metrics as connector
 from culvert_connector.tallies import MAX_RULES
-from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics as OperatorMetrics
 from culvert_relay import metrics as relay
 from culvert_relay.tallies import MAX_TUNNELS
@@ -27,11 +28,12 @@ def rows_of(instruments: tuple[Instrument, ...]) -> Iterator[Row]:
 
 def operator_rows() -> Iterator[Row]:
     """The same of the operator's, whose registry is asked as a scrape would ask it."""
-    metrics = OperatorMetrics()
-    metrics.credential(ObjectKey("namespace", "tunnel"), 0.0)  # a family without samples shows no labels
-    for family in metrics.registry.collect():
-        labels = tuple(label for label in family.samples[0].labels if label != "le")
-        yield family.name + ("_total" if family.type == "counter" else ""), family.type, labels, family.documentation
+    registry = OperatorMetrics().registry
+    # A family without samples shows no labels: they are asked of the metrics themselves.
+    labels = {one._name: one._labelnames for one in registry._collector_to_names if isinstance(one, MetricWrapperBase)}
+    for family in registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield name, family.type, tuple(labels[family.name]), family.documentation
 
 
 def table(rows: Iterator[Row]) -> Iterator[str]:

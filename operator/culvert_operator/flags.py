@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
     names("--allowed-hostnames", "HOST", "names beyond which no Tunnel can grant anything (default: no limit)")
+    names("--dns-webhook-urls", "URL", "webhooks that a Tunnel's dns.webhook may name (default: none)")
     parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
     parser.add_argument(
         "--cluster-domain", metavar="DOMAIN", default="cluster.local", help="of Services' names (default: %(default)s)"
@@ -106,6 +107,7 @@ def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os
             default_tunnel=default,
             cluster_domain=arguments.cluster_domain,
             image_pull_policy=arguments.connector_image_pull_policy,
+            dns_webhook_urls=_listed(arguments.dns_webhook_urls),
         ),
         listen=_address(arguments.listen),
         issuer_secret=arguments.issuer_secret,

@@ -41,7 +41,7 @@ class Gatherer:
         """The world of one Tunnel. Raises APIError when some of it cannot be read."""
         reports = await self.connectors.reports(key)
         tunnel = self.world.tunnels.get(key)
-        dns = await self.publishing.view(tunnel, key)
+        dns = await self.publishing.view(tunnel, key, relations.hostnames(key, self.world.bindings_of(key)))
         children = await self._children(key) if tunnel is not None else self._known_children(key)
         self.contents.keep(frozenset(self.world.index.config_maps))
         config_maps: dict[ObjectKey, Mapping[str, str]] = {}

@@ -58,7 +58,9 @@ class Operator:
         self._connectors = Connectors(self._workers.mark)
         self._world.pods.listen(self._connectors.on_pod)
         self._contents = Contents(self._client, self._world.config_maps)
-        self._publishing = Publishing(self._contents, counted=self._metrics.dns_change)
+        self._publishing = Publishing(
+            self._contents, metrics=self._metrics.dns, webhook_urls=settings.options.dns_webhook_urls
+        )
         self._reconciler: Reconciler | None = None
 
     async def run(self) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from culvert_operator.dns.policies import Action
-from culvert_operator.dns.provider import ChangeResult, Result
+from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.keys import ObjectKey
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -38,15 +37,7 @@ class Metrics:
         self._depth = Gauge(
             "culvert_operator_queue_depth", "Tunnels that wait to be worked on.", registry=self.registry
         )
-        self._dns = Counter(
-            "culvert_dns_changes_total",
-            "Changes of DNS names that were tried.",
-            ["action", "result"],
-            registry=self.registry,
-        )
-        for action in Action:
-            for ending in Result:
-                self._dns.labels(action.value, ending.value)
+        self.dns = DNSMetrics(self.registry)
         self._expiry = Gauge(
             "culvert_credential_expiry_timestamp_seconds",
             "When a Tunnel's credential ends.",
@@ -70,10 +61,6 @@ class Metrics:
     def depth(self, dirty: int) -> None:
         """So many keys wait."""
         self._depth.set(dirty)
-
-    def dns_change(self, result: ChangeResult) -> None:
-        """A change was tried."""
-        self._dns.labels(result.action.value, result.result.value).inc()
 
     def credential(self, tunnel: ObjectKey, expires_at: float | None) -> None:
         """A Tunnel's credential ends then; None: it has none (any more)."""

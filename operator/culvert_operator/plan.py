@@ -56,6 +56,7 @@ from culvert_operator.statuses.binding import (
 from culvert_operator.statuses.patch import status_patch, transitions
 from culvert_operator.statuses.tunnel import Counts, deleting_status, refused_status, tunnel_status
 from culvert_operator.upkeep import Upkeep, keep_up
+from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Event, FinalizerOp, Plan, Snapshot, StatusPatch
 
 BLOCKED_RECHECK_SECONDS = 60.0
@@ -79,12 +80,14 @@ def plan(snapshot: Snapshot) -> Plan:
         configured = configure(snapshot, tunnel, routing, records, configured)
         upkeep = keep_up(snapshot, tunnel, configured)
     fleet = muster(snapshot.reports)
+    leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r) for k, r in routing.bindings.items()}
     verdicts = {
         k: programmed_condition(r, proofs[k], fleet, version=configured.version) for k, r in routing.bindings.items()
     }
     if phase is Phase.SERVED:
-        records = _records(snapshot, phase, tunnel, routing, verdicts)
+        withdraw = leaves_at is not None and leaves_at <= snapshot.now
+        records = _records(snapshot, phase, tunnel, routing, verdicts, withdraw=withdraw)
     scribe = _Scribe(snapshot, phase, tunnel, configured, records)
     for binding in sorted(snapshot.bindings, key=lambda b: b.meta.key):
         if binding.meta.key not in parts.mine:
@@ -106,9 +109,10 @@ def plan(snapshot: Snapshot) -> Plan:
         configuration=configured.issue,
         statuses=tuple(scribe.statuses),
         dns=records.changes,
+        dns_figures=records.figures,
         events=tuple(scribe.events),
         finalizers_remove=tuple(scribe.removed),
-        requeue_after=_requeue(snapshot, phase, routing, configured, records),
+        requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at),
     )
 
 
@@ -154,6 +158,8 @@ def _records(
     tunnel: Tunnel | None,
     routing: Routing,
     verdicts: Mapping[ObjectKey, Condition],
+    *,
+    withdraw: bool = False,
 ) -> Records:
     """The Tunnel's records; without ``verdicts`` nothing new may be published, but old records are known."""
     return plan_records(
@@ -165,6 +171,7 @@ def _records(
         staying=routing.staying,
         bindings=snapshot.bindings,
         give_up=gives_up(snapshot),
+        withdraw=withdraw,
     )
 
 
@@ -186,7 +193,12 @@ def _wanted(snapshot: Snapshot, routing: Routing, verdicts: Mapping[ObjectKey, C
 
 
 def _requeue(
-    snapshot: Snapshot, phase: Phase, routing: Routing, configured: Configured, records: Records
+    snapshot: Snapshot,
+    phase: Phase,
+    routing: Routing,
+    configured: Configured,
+    records: Records,
+    leaves_at: float | None,
 ) -> float | None:
     """When to look again though nothing has changed: renewals, foreign claims, and zones that others write too."""
     waits = []
@@ -196,6 +208,7 @@ def _requeue(
         moments = [configured.renew_at] if configured.renew_at is not None else []
         if snapshot.credential is not None and not snapshot.credential.problem:
             moments.append(renewal_at(snapshot.credential, snapshot.options))
+        moments += [leaves_at] if leaves_at is not None and leaves_at > snapshot.now else []
         waits += [max(1.0, moment - snapshot.now) for moment in moments]
         if any(r.reason == "HostnameConflict" for b in routing.bindings.values() for r in b.rejected):
             waits.append(BLOCKED_RECHECK_SECONDS)

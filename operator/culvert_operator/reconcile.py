@@ -61,6 +61,8 @@ class Reconciler:
                 raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
             planned = self.plan(snapshot)
             self._observe(snapshot)
+            if snapshot.dns is not None and snapshot.dns.error is None:
+                self.metrics.dns.figures(key, planned.dns_figures)
             if planned.is_empty:
                 return planned.requeue_after
             outcome = await self._carry_out(planned, snapshot)

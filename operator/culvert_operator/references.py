@@ -16,7 +16,7 @@ from culvert_ingress.rules import HTTPService, OriginRequest, StatusService, TCP
 from culvert_ingress.rules import Service as RuleService
 from culvert_operator.api.binding import ServiceRef
 from culvert_operator.api.cluster import Service
-from culvert_operator.api.tunnel import KeyRef
+from culvert_operator.api.dns import KeyRef
 from culvert_operator.candidates import Candidate
 from culvert_operator.keys import ObjectKey
 

@@ -65,6 +65,15 @@ def services(bindings: Iterable[Binding]) -> frozenset[ObjectKey]:
     )
 
 
+def hostnames(tunnel: ObjectKey, bindings: Iterable[Binding]) -> frozenset[str]:
+    """The hostnames that may have a record for the Tunnel: those of rules, as spelled, and those of stored lists."""
+    found: set[str] = set()
+    for binding in bindings:
+        found.update(rule.hostname.rstrip(".").lower() for rule in binding.rules if rule.hostname)
+        found.update(p.name for p in binding.published if p.tunnel == str(tunnel))
+    return frozenset(found)
+
+
 def config_maps(tunnel: Tunnel | None, bindings: Iterable[Binding]) -> frozenset[ObjectKey]:
     """The ConfigMaps (CA certificates) that the Tunnel and the rules name."""
     found = {

@@ -34,6 +34,7 @@ from culvert_operator.api.claim import Claim
 from culvert_operator.api.cluster import Namespace, Service
 from culvert_operator.api.meta import Raw
 from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.dns.metrics import NO_FIGURES, Figures
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.options import Options
@@ -233,6 +234,7 @@ class Plan:
     events: tuple[Event, ...] = ()
     finalizers_remove: tuple[FinalizerOp, ...] = ()
     requeue_after: float | None = None
+    dns_figures: Figures = NO_FIGURES
 
     @property
     def is_empty(self) -> bool:

@@ -51,6 +51,8 @@ BASE = {"Tunnel": TUNNEL, "TunnelBinding": BINDING, "HostnameClaim": CLAIM}
 REMOVE = object()
 SERVICE = {"name": "db", "port": 5432}
 MEMORY = {"memory": {}, "zones": ["example.com"]}
+TSIG = {"keyName": "culvert", "secretRef": {"name": "tsig", "key": "secret"}}
+RFC2136 = {"rfc2136": {"servers": ["ns1.example.com"], "tsig": TSIG}}
 ZONEFILE = {"zonefile": {"configMapRef": {"name": "zone", "key": "db"}, "zone": "example.com"}}
 HOSTNAME_ROWS = [
     ("https://shop.example.com", "without scheme", "shop.example.com"),
@@ -131,7 +133,22 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("Tunnel", "dns", {**MEMORY, **ZONEFILE}, "name exactly one provider", ZONEFILE),
     ("Tunnel", "dns", {"memory": {}}, "needs zones", MEMORY),
     ("Tunnel", "dns", {**ZONEFILE, "zones": ["a.com"]}, "has its one zone", ZONEFILE),
-    ("Tunnel", "dns", {**MEMORY, "rfc2136": {}}, "unknown field", MEMORY),
+    ("Tunnel", "dns", {**MEMORY, "route53": {}}, "unknown field", MEMORY),
+    ("Tunnel", "dns", {**MEMORY, **RFC2136}, "name exactly one provider", RFC2136),
+    ("Tunnel", "dns", {"rfc2136": {"servers": []}}, "at least 1 items", {**RFC2136, "zones": ["example.com"]}),
+    ("Tunnel", "dns", {"rfc2136": {"servers": ["https://ns1"]}}, "write a server as host", {"rfc2136": {"servers": ["[2001:db8::53]:53", "ns1", "192.0.2.53:5353"]}}),
+    ("Tunnel", "dns", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {**TSIG, "algorithm": "hmac-md5"}}}, "Unsupported value", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {**TSIG, "algorithm": "hmac-sha512"}}}),
+    ("Tunnel", "dns", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {**TSIG, "keyName": "a b"}}}, "a key's name has letters", RFC2136),
+    ("Tunnel", "dns", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {"keyName": "a"}}}, "secretRef: Required value", RFC2136),
+    ("Tunnel", "dns", {**RFC2136, "cloudflare": {"apiTokenSecretRef": {"name": "s", "key": "k"}}}, "name exactly one provider", {"cloudflare": {"apiTokenSecretRef": {"name": "s", "key": "k"}, "proxied": True}}),
+    ("Tunnel", "dns", {"cloudflare": {}}, "apiTokenSecretRef: Required value", RFC2136),
+    ("Tunnel", "dns", {"webhook": {"url": "webhook:8888"}}, "write an http or https URL", {"webhook": {"url": "http://webhook.dns.svc:8888"}}),
+    ("Tunnel", "dns", {"webhook": {"url": "file:///etc/passwd"}}, "write an http or https URL", {"webhook": {"url": "https://a.example/path"}}),
+    ("Tunnel", "dns", {"plugin": {"name": "memory"}}, "blocks of their own", {"plugin": {"name": "route53", "config": {"region": "eu"}}}),
+    ("Tunnel", "dns", {"plugin": {"name": "a b"}}, "an entry point's name", {"plugin": {"name": "a", "secretRef": {"name": "s", "key": "k"}}}),
+    ("Tunnel", "dns", {**MEMORY, "adopt": "Any"}, "Unsupported value", {**MEMORY, "adopt": "SameValue"}),
+    ("Tunnel", "dns", {**MEMORY, "onUnavailable": "Delete"}, "Unsupported value", {**MEMORY, "onUnavailable": "Withdraw"}),
+    ("Tunnel", "dns", {**MEMORY, "withdrawAfterSeconds": 29}, "greater than or equal to 30", {**MEMORY, "withdrawAfterSeconds": 30}),
     ("Tunnel", "dns", {**MEMORY, "zones": ["https://a"]}, "write the zone's name", {**MEMORY, "zones": ["example.com."]}),
     ("Tunnel", "dns", {"zonefile": {**ZONEFILE["zonefile"], "zone": "a/b"}}, "write the zone's name", ZONEFILE),
     ("Tunnel", "dns", {"zonefile": {"zone": "a.com"}}, "configMapRef: Required value", ZONEFILE),

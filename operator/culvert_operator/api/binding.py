@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from culvert_operator.api.dns import KeyRef, key_ref
 from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text
-from culvert_operator.api.tunnel import KeyRef, key_ref
 from culvert_operator.keys import ObjectKey
 from culvert_protocol.granted import port_name
 

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from culvert_operator.api.dns import DNSSettings, KeyRef, key_ref, parse_dns
 from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text, texts
-from culvert_operator.dns.policies import Policy
 
 DEFAULT_REPLICAS = 2
 DEFAULT_SESSIONS = 4
 DEFAULT_GRACE_SECONDS = 30
-DEFAULT_TTL = 300
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRef:
-    """One key of a ConfigMap of the same namespace."""
-
-    name: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +69,6 @@ class Grant:
     tcp_ports: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ZonefileSettings:
-    """The ConfigMap key of the Tunnel's namespace that holds one zone."""
-
-    config_map: KeyRef
-    zone: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DNSSettings:
-    """``spec.dns``. ``owner_id`` is empty for the installation's id; ``target_*`` empty: from the relay's addresses."""
-
-    provider: Literal["zonefile", "memory"]
-    owner_id: str
-    policy: Policy
-    ttl: int
-    target_hostname: str
-    target_addresses: tuple[str, ...]
-    zones: tuple[str, ...]
-    zonefile: ZonefileSettings | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunnel:
     """One Tunnel; ``status`` is the raw status as it was read."""
@@ -123,17 +92,10 @@ def parse_tunnel(raw: Raw) -> Tunnel:
         connector=_connector(mapping(spec.get("connector"))),
         grants=tuple(_grant(mapping(g)) for g in sequence(spec.get("grants"))),
         fallback_status=integer(mapping(spec.get("fallback")).get("httpStatus"), 404),
-        dns=_dns(mapping(spec["dns"])) if isinstance(spec.get("dns"), Mapping) else None,
+        dns=parse_dns(mapping(spec["dns"])) if isinstance(spec.get("dns"), Mapping) else None,
         retains_records=spec.get("deletionPolicy") == "Retain",
         status=mapping(raw.get("status")),
     )
-
-
-def key_ref(value: object, default_key: str) -> KeyRef | None:
-    """A ``{name, key}`` reference, None when absent."""
-    ref = mapping(value)
-    name = text(ref.get("name"))
-    return KeyRef(name, text(ref.get("key")) or default_key) if name else None
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -192,19 +154,3 @@ def _range(item: str) -> tuple[int, int] | None:
     if not all(part.isascii() and part.isdigit() for part in (low, high or low)):
         return None
     return int(low), int(high or low)
-
-
-def _dns(spec: Raw) -> DNSSettings:
-    target, zonefile = mapping(spec.get("target")), mapping(spec.get("zonefile"))
-    policies = {str(p): p for p in Policy}
-    ref = key_ref(zonefile.get("configMapRef"), "zone")
-    return DNSSettings(
-        provider="zonefile" if zonefile else "memory",
-        owner_id=text(spec.get("ownerId")),
-        policy=policies.get(text(spec.get("policy")), Policy.SYNC),
-        ttl=integer(spec.get("ttl"), DEFAULT_TTL),
-        target_hostname=text(target.get("hostname")),
-        target_addresses=_strings(target.get("addresses")),
-        zones=_strings(spec.get("zones")),
-        zonefile=ZonefileSettings(ref, text(zonefile.get("zone"))) if ref is not None else None,
-    )

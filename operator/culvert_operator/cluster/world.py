@@ -174,8 +174,8 @@ class _Index:
 
 def zone_config_maps(tunnel: Tunnel | None) -> Iterable[ObjectKey]:
     """The ConfigMap that holds a Tunnel's zone, if one does."""
-    if tunnel is not None and tunnel.dns is not None and tunnel.dns.zonefile is not None:
-        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.zonefile.config_map.name)
+    if tunnel is not None and tunnel.dns is not None and tunnel.dns.config_map is not None:
+        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.config_map.name)
 
 
 def _key(before: Held[Any] | None, after: Held[Any] | None) -> ObjectKey:
