@@ -62,6 +62,15 @@ class Metrics:
             "culvert_operator_writes_total", "Objects written to the API server for Tunnels.", registry=self.registry
         )
 
+        self._leader = Gauge(
+            "culvert_operator_leader", "1 while this operator leads; the others stand by.", registry=self.registry
+        )
+        self._fenced = Counter(
+            "culvert_operator_fenced_writes_total",
+            "Writes that were held back because the operator did not, or no longer, lead.",
+            registry=self.registry,
+        )
+
     def finished(self, result: str, seconds: float) -> None:
         """A key's work ended."""
         self._reconciled.labels(result).inc()
@@ -87,6 +96,14 @@ class Metrics:
     def relay_certificate(self, expires_at: float) -> None:
         """The in-cluster relay's certificate ends then."""
         self._relay.set(expires_at)
+
+    def leads(self, leading: bool) -> None:
+        """Whether this process leads now."""
+        self._leader.set(leading)
+
+    def fenced(self) -> None:
+        """A write was held back."""
+        self._fenced.inc()
 
     def wrote(self, count: int) -> None:
         """So many objects were written."""

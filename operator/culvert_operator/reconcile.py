@@ -23,6 +23,7 @@ from culvert_operator.gather import Gatherer
 from culvert_operator.issue import config_map, credential_secret
 from culvert_operator.issuer import Issuer
 from culvert_operator.keys import ChildKey, ObjectKey
+from culvert_operator.leadership.fence import Fence, NotLeader
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
 from culvert_operator.worker import Retry
@@ -47,6 +48,7 @@ class Reconciler:
     publishing: Publishing
     issuer: Issuer
     metrics: Metrics
+    fence: Fence
     plan: Callable[[Snapshot], Plan]
     now: Callable[[], float]
     instance: str
@@ -131,6 +133,11 @@ class Reconciler:
 
     async def _dns(self, planned: Plan, snapshot: Snapshot, outcome: Outcome) -> None:
         if not planned.dns:
+            return
+        try:
+            self.fence.left()
+        except NotLeader as error:
+            outcome.errors.append(f"DNS: {error}")
             return
         results, wait = await self.publishing.apply(snapshot.key, planned.dns)
         for result in results:

@@ -21,6 +21,7 @@ import aiohttp
 
 from culvert_operator.cluster.connection import TOKEN_SECONDS, Access
 from culvert_operator.cluster.kinds import Kind
+from culvert_operator.leadership.fence import Fence, NotLeader, always
 
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
@@ -63,10 +64,17 @@ class APIError(Exception):
 
 
 class Client:
-    """Requests to one API server."""
+    """Requests to one API server. ``fence`` says until when anything but reading is allowed."""
 
-    def __init__(self, log_in: Callable[[], Awaitable[Access]], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log_in: Callable[[], Awaitable[Access]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        fence: Fence | None = None,
+    ) -> None:
         self._log_in = log_in
+        self._fence = fence or always()
         self._clock = clock
         self._access: Access | None = None
         self._read_at = 0.0
@@ -143,10 +151,17 @@ class Client:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Any:
-        """One request; the decoded answer. Raises APIError."""
+        """One request; the decoded answer. Raises APIError (reason ``NotLeader`` for a write that is fenced)."""
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Accept": accept} | ({"Content-Type": content_type} if data is not None else {})
         limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        if method != "GET":
+            await self._ready()  # logging in may take a while, and the fence is asked last
+            try:
+                left = self._fence.left()
+            except NotLeader as error:
+                raise APIError(0, "NotLeader", str(error)) from error
+            limits = aiohttp.ClientTimeout(total=min(REQUEST_SECONDS, left), connect=CONNECT_SECONDS)
         async with self._response(
             method, path, query=query or {}, headers=headers, data=data, limits=limits
         ) as response:

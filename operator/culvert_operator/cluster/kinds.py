@@ -48,6 +48,7 @@ DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 POD = Kind("Pod", "", "v1", "pods")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 
 ALL = (
     TUNNEL,
@@ -64,6 +65,7 @@ ALL = (
     DISRUPTION_BUDGET,
     POD,
     EVENT,
+    LEASE,
 )
 BY_NAME = {kind.name: kind for kind in ALL}
 
