@@ -31,7 +31,8 @@ class Settings:
     ``options`` is what the planner may know. ``listen`` is ``(host, port)`` for probes and metrics. ``relay_services``
     are Services of the own namespace in front of the in-cluster relay: with any, the operator makes the relay's
     certificate for their names and ``relay_server_names``. ``election`` are the terms of the leader's election; None:
-    this process is the only operator.
+    this process is the only operator. ``watch_seconds`` is how long the API server is asked to keep a watch (no flag:
+    shorter ones only cost; see :mod:`culvert_operator.cluster.watch`).
     """
 
     options: Options
@@ -40,6 +41,7 @@ class Settings:
     relay_services: tuple[str, ...] = ()
     relay_server_names: tuple[str, ...] = ()
     election: Terms | None = None
+    watch_seconds: float = 55.0
     log_level: str = "info"
     log_format: str = "text"
 

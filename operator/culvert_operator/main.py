@@ -75,7 +75,7 @@ class Operator:
         runner = await self._serve()
         try:
             async with asyncio.TaskGroup() as group:
-                for reflector in self._world.reflectors(self._client):
+                for reflector in self._world.reflectors(self._client, self._settings.watch_seconds):
                     group.create_task(self._supervised(reflector.run))
                 await self._world.synced()
                 self._synced = True
