@@ -62,6 +62,8 @@ class Reconciler:
             except APIError as error:
                 raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
             planned = self.plan(snapshot)
+            if self._forget(key, planned):
+                continue
             self._observe(snapshot)
             if planned.is_empty:
                 return planned.requeue_after
@@ -78,6 +80,16 @@ class Reconciler:
         held = snapshot.credential
         known = snapshot.tunnel is not None and held is not None and held.expires_at > 0
         self.metrics.credential(snapshot.key, float(held.expires_at) if held is not None and known else None)
+
+    def _forget(self, key: ObjectKey, planned: Plan) -> bool:
+        """Let go of refusals of what is no longer to be written; whether there were any."""
+        before: Mapping[ChildKey, str] = self.refused.get(key, {})
+        after = {c: said for c, said in before.items() if c in planned.children}
+        if after:
+            self.refused[key] = after
+        else:
+            self.refused.pop(key, None)
+        return after != before
 
     def _remember(self, key: ObjectKey, outcome: Outcome) -> bool:
         """Keep what was refused for good, for the next snapshots; whether that is news."""

@@ -19,7 +19,7 @@ How a plan is carried out, in this order:
 After anything was written, gather and plan again; a round that wrote nothing ends the work until something changes
 or ``requeue_after`` has passed. Reads must show the process's own writes (put the API server's answer into the
 store). A write that failed for good (403, 413, 422) goes into ``Snapshot.failures`` of the next rounds, until a write
-of that child succeeds.
+of that child succeeds or is no longer planned.
 """
 
 from __future__ import annotations
@@ -228,6 +228,12 @@ class Plan:
     events: tuple[Event, ...] = ()
     finalizers_remove: tuple[FinalizerOp, ...] = ()
     requeue_after: float | None = None
+
+    @property
+    def children(self) -> frozenset[ChildKey]:
+        """The children that are to be written."""
+        asked = (self.credential, self.configuration)
+        return frozenset({a.key for a in self.apply} | {one.child for one in asked if one is not None})
 
     @property
     def is_empty(self) -> bool:

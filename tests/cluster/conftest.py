@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from .fault_world import Ways, ways
 from .installation import ARCHIVE, Installation, build_image, in_the_way, installation_on, is_left_over
 from .operators import CRDS, World
 
@@ -195,6 +196,12 @@ def world(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> I
     finally:
         made.kill()
         print(made.log.read_text() if made.log.exists() else "")
+
+
+@pytest.fixture(scope="session")
+def to_the_server(cluster: Cluster) -> Ways:
+    """Ways to that control plane: the administrator's, and that of an account with all that the operator may do."""
+    return ways(cluster)
 
 
 @pytest.fixture(scope="session")

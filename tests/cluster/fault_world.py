@@ -14,7 +14,7 @@ import gzip
 import json
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.connection import Access, access, credentials
 from culvert_operator.cluster.kinds import Kind
+from culvert_operator.cluster.permissions import rules
 from culvert_operator.flags import Settings
 from culvert_operator.main import Operator
 from culvert_operator.options import Options
@@ -34,6 +35,7 @@ from culvert_operator.options import Options
 from .fault_proxy import Fault, Proxy
 
 STEP_SECONDS = 60.0
+ACCOUNT = "fault-operator"
 FOREIGN = "taken IN A 192.0.2.99 ; somebody else's\n"
 ZONE = """\
 ; by hand
@@ -87,22 +89,23 @@ class Story:
 
     async def tell(self) -> dict[str, Any]:
         """From nothing to the end; the state that it came to."""
+        async with self.living():
+            steps = (self._begin, self._rename, self._tamper, self._delete)
+            for number, step in enumerate(steps):
+                if number == 1:
+                    self.proxy.armed.set()  # faults of watches come after the start
+                async with asyncio.timeout(STEP_SECONDS):
+                    await step()
+            return await self.state()
+
+    @contextlib.asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """With an operator behind the proxy, and a connector; afterwards everything is taken away."""
         await self.proxy.start()
         keeper = asyncio.ensure_future(self._keep_running())
         try:
             async with self._connector():
-                steps: tuple[Callable[[], Awaitable[None]], ...] = (
-                    self._begin,
-                    self._rename,
-                    self._tamper,
-                    self._delete,
-                )
-                for number, step in enumerate(steps):
-                    if number == 1:
-                        self.proxy.armed.set()  # faults of watches come after the start
-                    async with asyncio.timeout(STEP_SECONDS):
-                        await step()
-                return await self._state()
+                yield
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -210,12 +213,24 @@ class Story:
     # The steps.
 
     async def _begin(self) -> None:
+        await self.lay_out(self.tunnel_spec(), self.rules("old"))
+        await self._until(lambda: self._ready("first", "old"))
+        await self._until(lambda: self._ready("second", "second"))
+
+    async def lay_out(self, tunnel: Any, first: Any) -> None:
+        """Create everything: with these specs of the Tunnel and the first binding."""
         await self.client.create(kinds.NAMESPACE, None, {"metadata": {"name": self.name}})
         zone = {"db": ZONE.format(zone=self.zone) + FOREIGN, "other": "left alone"}
         await self.client.create(kinds.CONFIG_MAP, self.name, {"metadata": {"name": "zone"}, "data": zone})
         service = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]}
         await self.client.create(kinds.SERVICE, self.name, {"metadata": {"name": "web"}, "spec": service})
-        spec = {
+        await self._create(kinds.TUNNEL, "main", tunnel)
+        await self._create(kinds.BINDING, "first", first)
+        await self._create(kinds.BINDING, "second", self.rules("second"))
+
+    def tunnel_spec(self) -> dict[str, Any]:
+        """The Tunnel of the story."""
+        return {
             "relay": {"addresses": ["relay.example.net:443"]},
             "connector": {"replicas": 1},
             "grants": [{"namespaces": {"from": "All"}, "hostnames": [f"*.{self.zone}"]}],
@@ -224,14 +239,9 @@ class Story:
                 "target": {"addresses": ["192.0.2.80"]},
             },
         }
-        await self._create(kinds.TUNNEL, "main", spec)
-        await self._create(kinds.BINDING, "first", self._rules("old"))
-        await self._create(kinds.BINDING, "second", self._rules("second"))
-        await self._until(lambda: self._ready("first", "old"))
-        await self._until(lambda: self._ready("second", "second"))
 
     async def _rename(self) -> None:
-        patch = {"spec": self._rules("new")}
+        patch = {"spec": self.rules("new")}
         await self.client.patch(kinds.BINDING, self.name, "first", patch)
         await self._until(lambda: self._ready("first", "new"))
         await self._until(lambda: self._unpublished("old"))
@@ -266,7 +276,8 @@ class Story:
         status = (tunnel or {}).get("status", {})
         return status.get("bindings", {}).get("accepted") == 1 and _true(status, "Ready")
 
-    def _rules(self, host: str) -> dict[str, Any]:
+    def rules(self, host: str) -> dict[str, Any]:
+        """A binding's spec with one rule."""
         service = {"name": "web", "port": "http"}
         return {
             "tunnelRef": {"name": "main", "namespace": self.name},
@@ -296,9 +307,31 @@ class Story:
         found = await self.client.get(kinds.CONFIG_MAP, self.name, "zone")
         return str((found or {})["data"]["db"])
 
+    async def rest(self, seconds: float = 2.5) -> None:
+        """Until every object was looked at in its present generation, its Pods are rolled out, and nothing was
+        written for a while."""
+        loop = asyncio.get_running_loop()
+        written, since = -1, loop.time()
+        while loop.time() - since < seconds:
+            await asyncio.sleep(0.05)
+            if not await self._looked_at() or len(self.proxy.writes) != written:
+                written, since = len(self.proxy.writes), loop.time()
+
+    async def _looked_at(self) -> bool:
+        for kind, name in ((kinds.TUNNEL, "main"), (kinds.BINDING, "first"), (kinds.BINDING, "second")):
+            raw = await self.client.get(kind, self.name, name) or {}
+            if raw.get("status", {}).get("observedGeneration") != raw.get("metadata", {}).get("generation"):
+                return False
+        raw = await self.client.get(kinds.DEPLOYMENT, self.name, "main-connector")
+        if raw is None:
+            return True
+        status = raw.get("status", {})
+        counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+        return status.get("observedGeneration") == raw["metadata"]["generation"] and counts == {raw["spec"]["replicas"]}
+
     # The end.
 
-    async def _state(self) -> dict[str, Any]:
+    async def state(self) -> dict[str, Any]:
         """All that the operator is answerable for, without what time and order alone decide."""
         document = await self._document()
         tunnel = await self.client.get(kinds.TUNNEL, self.name, "main") or {}
@@ -311,11 +344,12 @@ class Story:
             for raw in listed["items"]:
                 content = {k: v for k, v in raw.items() if k in ("spec", "rules", "roleRef", "subjects")}
                 kept = {k: v for k, v in raw["metadata"].items() if k in ("labels", "annotations", "finalizers")}
-                # A hash over the owner's uid, too.
-                kept.get("annotations", {}).pop("culvert.dev/applied", None)
+                for name in ("culvert.dev/applied", "deployment.kubernetes.io/revision"):
+                    kept.get("annotations", {}).pop(name, None)  # a hash over the owner's uid, and a history's length
                 children[f"{kind.name}/{raw['metadata']['name']}"] = [kept, content]
         state = {
-            "rules": document["rules"],
+            "rules": document["rules"] if document else None,
+            "document": {k: v for k, v in (document or {}).items() if k not in ("version", "grant", "rules")},
             "binding": [_status(binding), binding["metadata"].get("finalizers")],
             "tunnel": [_status(tunnel), tunnel["metadata"].get("finalizers")],
             "zone": sorted(line for line in zone["data"]["db"].splitlines() if " SOA " not in line),
@@ -358,17 +392,35 @@ def _status(raw: Any) -> Any:
     for condition in status.get("conditions", ()):
         condition.pop("lastTransitionTime")
         condition.pop("observedGeneration")
-    for name in ("id", "configVersion", "credential"):
+    for name in ("id", "configVersion", "credential", "observedGeneration"):
         status.pop(name, None)
     return status
 
 
-def ways(kubeconfig: Path, token: str, environment: pytest.MonkeyPatch) -> Ways:
-    """From the administrator's kubeconfig."""
-    with environment.context() as inside:
-        inside.setenv("KUBECONFIG", str(kubeconfig))
+def ways(cluster: Any) -> Ways:
+    """The administrator's way in, and a token of an account with all that the operator may do, everywhere."""
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}
+    reference = {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT}
+    metadata = {"name": ACCOUNT}
+    allowed = rules(["cluster", "tunnels", "own"])
+    objects = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": "default"}},
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": allowed},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": reference,
+            "subjects": [subject],
+        },
+    ]
+    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    token = cluster.kubectl("create", "token", ACCOUNT, "--namespace=default", "--duration=12h").stdout.strip()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KUBECONFIG", str(cluster.kubeconfig))
         administrator = access(credentials())
-    cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    there = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    authority = base64.b64decode(there["certificate-authority-data"]).decode()
     assert administrator.tls is not None
     return Ways(administrator.server, administrator.tls, ssl.create_default_context(cadata=authority), token)

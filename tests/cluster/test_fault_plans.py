@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import random
 import time
@@ -23,41 +22,14 @@ from typing import Any
 
 import pytest
 
-from culvert_operator.cluster.permissions import rules
-
+from .differing import differences
 from .fault_proxy import Fault, made, plans
-from .fault_world import Story, Ways, ways
+from .fault_world import Story, Ways
 
 SAMPLE = os.environ.get("CULVERT_FAULT_PLANS", "6")
 SEED = os.environ.get("CULVERT_FAULT_SEED", "1")
-ACCOUNT = "fault-operator"
 
 pytestmark = pytest.mark.timeout(0 if SAMPLE == "all" else 600)
-
-
-@pytest.fixture(scope="module")
-def to_the_server(cluster: Any) -> Ways:
-    """An account with all that the operator may do, everywhere, and the administrator's way in."""
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}
-    reference = {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT}
-    metadata = {"name": ACCOUNT}
-    allowed = rules(["cluster", "tunnels", "own"])
-    objects = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": "default"}},
-        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": allowed},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata,
-            "roleRef": reference,
-            "subjects": [subject],
-        },
-    ]
-    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    token = cluster.kubectl("create", "token", ACCOUNT, "--namespace=default", "--duration=12h").stdout.strip()
-    with pytest.MonkeyPatch.context() as environment:
-        return ways(cluster.kubeconfig, token, environment)
 
 
 @pytest.fixture
@@ -80,16 +52,6 @@ def tell(
         return story, asyncio.run(bounded())
 
     return once
-
-
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """Where two states differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted(before.keys() | after.keys())
-        return [d for k in keys for d in differences(before.get(k), after.get(k), f"{path}/{k}")]
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [d for i, (b, a) in enumerate(zip(before, after, strict=True)) for d in differences(b, a, f"{path}/{i}")]
-    return [] if before == after else [f"{path}: {before!r} became {after!r}"]
 
 
 def alarms(story: Story, state: Any, recorded: Story, wanted: Any) -> list[str]:
