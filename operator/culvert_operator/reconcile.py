@@ -142,6 +142,8 @@ class Reconciler:
             await self.hand.apply(document, outcome)
         for child in planned.apply:
             await self.hand.apply(child, outcome)
+        for unwanted in planned.delete:
+            await self.hand.delete(unwanted, outcome)
 
     async def _dns(self, planned: Plan, snapshot: Snapshot, outcome: Outcome) -> None:
         if not planned.dns:

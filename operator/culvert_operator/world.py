@@ -12,7 +12,7 @@ How a plan is carried out, in this order:
    written: another one won, the next snapshot shows it). If all failed otherwise, go on: other names must not wait.
 3. ``credential``, ``configuration``, ``apply`` (an :class:`Apply` each, or made into one by
    :func:`culvert_operator.issue.credential_secret` / :func:`~culvert_operator.issue.config_map`, which need the
-   issuer's private key).
+   issuer's private key); then ``delete``.
 4. ``statuses``, ``dns`` (only changes whose names the *gathered* statuses list already), ``events``,
    ``finalizers_remove``.
 
@@ -141,7 +141,7 @@ ClaimOp = ClaimCreate | ClaimUpdate | ClaimDelete
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of ``body`` (owned fields only), field manager ``culvert``, force.
+    """Server-side apply of ``body`` (owned fields only) as the field manager ``manager``, force.
 
     ``body["metadata"]["resourceVersion"]`` is set when the object existed (409: gather again).
     """
@@ -149,6 +149,17 @@ class Apply:
     key: ChildKey
     namespace: str
     body: Raw = field(repr=False)  # a Secret's is secret
+    manager: str = "culvert"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDelete:
+    """DELETE a child that is no longer wanted, with preconditions uid and resourceVersion."""
+
+    key: ChildKey
+    namespace: str
+    uid: str
+    resource_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +233,7 @@ class Plan:
     claims: tuple[ClaimOp, ...] = ()
     credential: IssueCredential | None = None
     apply: tuple[Apply, ...] = ()
+    delete: tuple[ChildDelete, ...] = ()
     configuration: IssueConfiguration | None = None
     statuses: tuple[StatusPatch, ...] = ()
     dns: tuple[ZoneChanges, ...] = ()
@@ -243,6 +255,7 @@ class Plan:
             or self.claims
             or self.credential
             or self.apply
+            or self.delete
             or self.configuration
             or self.statuses
             or self.dns

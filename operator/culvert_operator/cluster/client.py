@@ -187,14 +187,14 @@ class Client:
         )
         return created
 
-    async def apply(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+    async def apply(self, kind: Kind, namespace: str | None, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
         """Server-side apply with force: what we state is ours, what we do not state is left alone."""
         applied: Object = await self.request(
             "PATCH",
             kind.path(namespace, body["metadata"]["name"]),
             body=body,
             content_type=APPLY,
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
         )
         return applied
 
