@@ -40,6 +40,7 @@ from culvert_operator.plan import plan
 from culvert_operator.publishing import Publishing
 from culvert_operator.reconcile import Reconciler
 from culvert_operator.relay_certificate import ensure_relay_certificate, relay_names
+from culvert_operator.throttle import Throttle
 from culvert_operator.worker import Watcher, Workers
 from culvert_transport.logs import configure
 
@@ -59,12 +60,13 @@ class Operator:
         self._now = now
         self._metrics = Metrics()
         self._fence = Fence(refused=self._metrics.fenced) if settings.election is not None else always()
-        self._client = Client(log_in, fence=self._fence)
+        self._client = Client(log_in, fence=self._fence, answered=self._metrics.answered)
         self._leading = settings.election is None
         self._synced = False
         self._workers = Workers(self._work, watcher=Watcher(finished=self._metrics.finished, depth=self._metrics.depth))
         self._world = World(settings.options, self._workers.mark)
-        self._connectors = Connectors(self._workers.mark)
+        self._reported = Throttle(self._workers.mark)
+        self._connectors = Connectors(self._reported)
         self._world.pods.listen(self._connectors.on_pod)
         self._contents = Contents(self._client, self._world.config_maps)
         self._publishing = Publishing(self._contents, counted=self._metrics.dns_change)
@@ -86,13 +88,14 @@ class Operator:
         finally:
             await self._workers.close()
             await self._connectors.close()
+            self._reported.close()
             await self._publishing.close()
             await self._client.close()
             await runner.cleanup()
 
     async def _stand_for_election(self, terms: Terms) -> None:
         """Lead whenever the Lease is ours. The stores are kept true meanwhile, so that taking over needs no reading."""
-        client = Client(log_in)
+        client = Client(log_in, answered=self._metrics.answered)
         elector = Elector(
             client,
             self._fence,
@@ -218,6 +221,7 @@ class Operator:
         return web.Response(text="ok\n")
 
     async def _exposition(self, request: web.Request) -> web.Response:
+        self._metrics.holds(self._world.bindings, len(self._world.claims))
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 

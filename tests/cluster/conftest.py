@@ -280,11 +280,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if found is not None:
             report.sections.append(("what the installation says", found.what_matters()))
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Numbers that tests recorded as `summary`: how many plans and trials were run."""
-    reports = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, ())]
-    told = [text for r in reports if r.when == "call" for name, text in r.user_properties if name == "summary"]
-    for text in told:
-        terminalreporter.write_line(text)

@@ -64,7 +64,8 @@ class APIError(Exception):
 
 
 class Client:
-    """Requests to one API server. ``fence`` says until when anything but reading is allowed."""
+    """Requests to one API server. ``fence`` says until when anything but reading is allowed; ``answered`` is told the
+    method (or WATCH) and the status of each answer, 0 when there was none."""
 
     def __init__(
         self,
@@ -72,9 +73,11 @@ class Client:
         *,
         clock: Callable[[], float] = time.monotonic,
         fence: Fence | None = None,
+        answered: Callable[[str, int], None] = lambda verb, code: None,
     ) -> None:
         self._log_in = log_in
         self._fence = fence or always()
+        self._answered = answered
         self._clock = clock
         self._access: Access | None = None
         self._read_at = 0.0
@@ -117,6 +120,7 @@ class Client:
         limits: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         refused: Access | None = None
+        verb = "WATCH" if "watch" in query else method
         for attempt in range(2):
             try:
                 session, access = await self._ready(refused=refused)
@@ -130,6 +134,7 @@ class Client:
                     proxy=access.proxy,
                     allow_redirects=False,
                 ) as response:
+                    self._answered(verb, response.status)
                     if response.status == 401 and attempt == 0:
                         refused = access
                         continue
@@ -138,6 +143,7 @@ class Client:
                     yield response
                     return
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._answered(verb, 0)
                 said = f"{method} {path}: {error or type(error).__name__}"
                 raise APIError(0, "Unreachable", said) from error
 
