@@ -164,6 +164,10 @@ def _origin(rule: RuleSpec) -> OriginRequest:
     header, name = rule.origin.http_host_header, rule.origin.origin_server_name
     return OriginRequest(
         connect_timeout=parse_duration(rule.origin.connect_timeout),
+        tls_timeout=parse_duration(rule.origin.tls_timeout),
+        tcp_keep_alive=parse_duration(rule.origin.tcp_keep_alive),
+        keep_alive_timeout=parse_duration(rule.origin.keep_alive_timeout),
+        keep_alive_connections=rule.origin.keep_alive_connections,
         http_host_header=check_host_header(header) if header is not None else None,
         origin_server_name=check_server_name(name) if name is not None else None,
         no_tls_verify=rule.origin.no_tls_verify,

@@ -54,7 +54,7 @@ from culvert_operator.statuses.binding import (
     unserved_status,
 )
 from culvert_operator.statuses.patch import status_patch, transitions
-from culvert_operator.statuses.tunnel import Counts, deleting_status, refused_status, tunnel_status
+from culvert_operator.statuses.tunnel import Counts, deleting_status, paused_status, refused_status, tunnel_status
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Event, FinalizerOp, Plan, Snapshot, StatusPatch
@@ -69,6 +69,8 @@ DNS_RECHECK_SECONDS = 300.0
 
 def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
+    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
+        return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)
     tunnel = snapshot.tunnel if phase is not Phase.ABSENT else None
     parts = _sort(snapshot)
@@ -106,6 +108,7 @@ def plan(snapshot: Snapshot) -> Plan:
         claims=routing.claims,
         credential=upkeep.credential,
         apply=upkeep.apply,
+        delete=upkeep.delete,
         configuration=configured.issue,
         statuses=tuple(scribe.statuses),
         dns=records.changes,
@@ -114,6 +117,13 @@ def plan(snapshot: Snapshot) -> Plan:
         finalizers_remove=tuple(scribe.removed),
         requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at),
     )
+
+
+def _paused(tunnel: Tunnel, snapshot: Snapshot) -> Plan:
+    """Nothing, but saying so: whatever is there stays there, and Pods, traffic and records with it."""
+    status = paused_status(tunnel, now=snapshot.now)
+    patch = status_patch("Tunnel", tunnel.meta, tunnel.status, status)
+    return Plan(statuses=(patch,) if patch is not None else ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ CHILD_KINDS: dict[str, str] = {
     "ConfigMap": "{}-config",
     "Deployment": "{}-connector",
     "PodDisruptionBudget": "{}-connector",
+    "HorizontalPodAutoscaler": "{}-connector",
 }
 """Kind of a Tunnel's child → its name, from the Tunnel's."""
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from culvert_operator.flags import add_arguments, from_args
+from culvert_operator.leadership.election import Terms
 from culvert_relay.config import parse_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +62,10 @@ def test_the_charts_copies_of_crds_and_permissions_are_fresh() -> None:
 def test_without_values_there_is_an_operator_and_no_relay(render: Render) -> None:
     rendered = objects(render())
     assert ("Deployment", "culvert-operator") in rendered
-    assert rendered["Deployment", "culvert-operator"]["spec"]["strategy"] == {"type": "Recreate"}
+    operator = rendered["Deployment", "culvert-operator"]["spec"]
+    assert (operator["replicas"], operator["strategy"]["type"]) == (2, "RollingUpdate")
+    assert "--leader-elect" in operator["template"]["spec"]["containers"][0]["args"]
+    assert ("PodDisruptionBudget", "culvert-operator") in rendered
     assert not [key for key in rendered if "relay" in key[1]]
     assert {n for k, n in rendered if k == "CustomResourceDefinition"} == {
         "tunnels.culvert.dev",
@@ -112,6 +116,15 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert str(settings.options.default_tunnel) == "a/main"
     assert settings.issuer_secret == "mine"
     assert settings.relay_services == ("culvert-relay-tunnel",)
+    assert settings.election == Terms(lease=15, renew=10, retry=2)
+
+
+def test_one_operator_without_election_goes_before_the_next_one_comes(render: Render) -> None:
+    rendered = objects(render("operator.replicas=1", "operator.leaderElection.enabled=false"))
+    operator = rendered["Deployment", "culvert-operator"]["spec"]
+    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert not [a for a in operator["template"]["spec"]["containers"][0]["args"] if "leader" in a]
+    assert ("PodDisruptionBudget", "culvert-operator") not in rendered
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
@@ -152,6 +165,7 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
         ((*RELAY, "relay.service.type=Ingress"), "service/type"),
         (("operator.allowedHostnames={Example.com}",), "allowedHostnames"),
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
+        (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(render: Render, settings: tuple[str, ...], problem: str) -> None:

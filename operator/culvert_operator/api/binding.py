@@ -26,9 +26,13 @@ class ServiceRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRequest:
-    """How the connector talks to the Service; ``connect_timeout`` as written, for instance ``1m30s``."""
+    """How the connector talks to the Service; durations as written, for instance ``1m30s``."""
 
     connect_timeout: str = "30s"
+    tls_timeout: str = "10s"
+    tcp_keep_alive: str = "30s"
+    keep_alive_timeout: str = "90s"
+    keep_alive_connections: int = 100
     http_host_header: str | None = None
     origin_server_name: str | None = None
     no_tls_verify: bool = False
@@ -146,6 +150,10 @@ def _service(spec: Raw) -> ServiceRef:
 def _origin(spec: Raw) -> OriginRequest:
     return OriginRequest(
         connect_timeout=text(spec.get("connectTimeout")) or "30s",
+        tls_timeout=text(spec.get("tlsTimeout")) or "10s",
+        tcp_keep_alive=text(spec.get("tcpKeepAlive")) or "30s",
+        keep_alive_timeout=text(spec.get("keepAliveTimeout")) or "90s",
+        keep_alive_connections=integer(spec.get("keepAliveConnections"), 100),
         http_host_header=text(spec.get("httpHostHeader")) or None,
         origin_server_name=text(spec.get("originServerName")) or None,
         no_tls_verify=spec.get("noTLSVerify") is True,

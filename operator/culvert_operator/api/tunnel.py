@@ -18,6 +18,7 @@ from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, s
 DEFAULT_REPLICAS = 2
 DEFAULT_SESSIONS = 4
 DEFAULT_GRACE_SECONDS = 30
+DEFAULT_CPU_PERCENT = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,22 @@ class Relay:
     server_name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """Between how many Pods, and at which average CPU use (percent of the request)."""
+
+    least: int
+    most: int
+    cpu_percent: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connector:
-    """The connectors' Deployment. The Kubernetes types inside stay as JSON: culvert passes them on as they are."""
+    """The connectors' Deployment. The Kubernetes types inside stay as JSON: culvert passes them on as they are.
+
+    ``follows_operator``: without an ``image`` of its own the Deployment takes the operator's whenever that changes.
+    With ``autoscaling``, ``replicas`` is not used.
+    """
 
     replicas: int
     sessions: int
@@ -46,6 +60,10 @@ class Connector:
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     log_level: str
+    log_format: str
+    priority_class: str
+    follows_operator: bool
+    autoscaling: Autoscaling | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +146,19 @@ def _connector(spec: Raw) -> Connector:
         pod_labels=texts(spec.get("podLabels")),
         pod_annotations=texts(spec.get("podAnnotations")),
         log_level=text(spec.get("logLevel")) or "info",
+        log_format=text(spec.get("logFormat")) or "json",
+        priority_class=text(spec.get("priorityClassName")),
+        follows_operator=spec.get("imageUpdatePolicy") != "Manual",
+        autoscaling=_autoscaling(spec.get("autoscaling")),
     )
+
+
+def _autoscaling(value: object) -> Autoscaling | None:
+    if not isinstance(value, Mapping):
+        return None
+    least = integer(value.get("minReplicas"), DEFAULT_REPLICAS)
+    most = max(least, integer(value.get("maxReplicas"), least))
+    return Autoscaling(least, most, integer(value.get("targetCPUUtilizationPercentage"), DEFAULT_CPU_PERCENT))
 
 
 def _grant(spec: Raw) -> Grant:

@@ -65,6 +65,8 @@ REASONS: tuple[Reason, ...] = (
            "Give the relay the operator's public key (`culvert keys show`, ConfigMap culvert-issuer) and the hostnames of this issuer; compare clocks.", True),
     Reason(_T, "Connected", "CertificateError", "The relay's certificate is not trusted or names another host.",
            "Set `relay.caConfigMapRef` to the relay's CA and `relay.serverName` to a name in its certificate.", True),
+    Reason(_T, "Paused", "Paused", "The annotation `culvert.dev/paused` is `true`: nothing of the Tunnel is changed, whatever its objects say.",
+           "Remove the annotation: `kubectl annotate tunnel NAME culvert.dev/paused-`."),
     Reason(_T, "Ready", "Ready", "The tunnel carries traffic.", _NOTHING),
     Reason(_T, "Ready", "Deleting", "The Tunnel is being deleted: DNS records first, then the connectors.",
            "Wait. When DNS cannot be reached for good, annotate the Tunnel with `culvert.dev/abandon-dns-records=true`."),
