@@ -22,12 +22,14 @@ from culvert_relay.config_front import Front
 from culvert_relay.config_values import ConfigError
 from culvert_relay.config_values import mapping as _mapping
 from culvert_relay.config_values import path as _path
+from culvert_relay.config_values import seconds as _seconds
 
 __all__ = ["Address", "ConfigError", "Front", "IssuerConfig", "Listen", "RelayConfig", "config_path", "parse_config",
            "read_config"]  # fmt: skip
 
 CONFIG_VARIABLE: Final = "CULVERT_CONFIG"
 MAX_FILE: Final = 1 << 20
+KEYS: Final = frozenset({"id", "serverNames", "listen", "tls", "issuers", "stateFile", "drainDelay"})
 DEFAULT_ADMIN: Final = "127.0.0.1:9901"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
@@ -76,6 +78,9 @@ class RelayConfig:
     certificate_dir: Path
     issuers: tuple[IssuerConfig, ...] = field(default=())
     front: Front = config_front.DEFAULT_FRONT
+    state_file: Path | None = None
+    drain_delay: float = 0.0
+    """Seconds between being unready and taking nothing new, for load balancers to look elsewhere."""
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -109,7 +114,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    top = _mapping(document, "the file", {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS})
+    top = _mapping(document, "the file", {*KEYS, *config_front.KEYS})
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -126,6 +131,8 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         certificate_dir=_path(tls["certificateDir"], "tls.certificateDir", folder),
         issuers=_issuers(top["issuers"], folder),
         front=config_front.read_front(top),
+        state_file=_path(top["stateFile"], "stateFile", folder) if "stateFile" in top else None,
+        drain_delay=_seconds(top.get("drainDelay", "0s"), "drainDelay", least=0, most=600),
     )
 
 

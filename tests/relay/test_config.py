@@ -47,7 +47,11 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, str]] = [
     ("issuers:", "isuers:", "Unknown key isuers: did you mean issuers?"),
-    ("tls:", "colour: red\ntls:", "Unknown key colour: known keys are httpsRedirectPort, id, issuers, limits, listen"),
+    (
+        "tls:",
+        "colour: red\ntls:",
+        "Unknown key colour: known keys are drainDelay, httpsRedirectPort, id, issuers, limits",
+    ),
     ("http: [", "htp: [", "Unknown key htp in listen: did you mean http?"),
     ("certificateDir:", "certDir:", "Unknown key certDir in tls: did you mean certificateDir?"),
     ("publicKeyFile:", "publickeyfile:", "Unknown key publickeyfile in issuers[1]: did you mean publicKeyFile?"),
