@@ -320,8 +320,9 @@ class World:
         return self.relay.edge
 
     async def start(self, **options: Any) -> None:
-        config = parse_config((self.folder / "relay.yml").read_bytes(), folder=self.folder)
-        self.relay = Relay(read_materials(config), **options)
+        path = self.folder / "relay.yml"
+        config = parse_config(path.read_bytes(), folder=self.folder)
+        self.relay = Relay(read_materials(config, path=path), **options)
         await self.relay.start()
 
     async def stop(self) -> None:

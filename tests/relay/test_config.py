@@ -59,7 +59,11 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, str]] = [
     ("issuers:", "isuers:", "Unknown key isuers: did you mean issuers?"),
-    ("tls:", "colour: red\ntls:", "Unknown key colour: known keys are accessLog, httpsRedirectPort, id, issuers, lim"),
+    (
+        "tls:",
+        "colour: red\ntls:",
+        "Unknown key colour: known keys are accessLog, drainDelay, httpsRedirectPort, id, issuers, lim",
+    ),
     ("id: relay-1", "accessLog: {}", "accessLog.output is missing: write stdout, or the path of a file."),
     ("id: relay-1", "accessLog: {output: [a]}", "accessLog.output must be a path."),
     (
