@@ -17,6 +17,7 @@ from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
 from culvert_connector.origins import request
 from culvert_connector.origins.exchange import Connections, Exchange
+from culvert_connector.origins.pinning import pinned, take_visitor
 from culvert_connector.origins.targets import AnswerTarget, OriginTarget
 from culvert_http1.path import PathError
 from culvert_protocol.codes import ResetCode
@@ -42,6 +43,7 @@ class Requests:
         if head.kind not in (Kind.HTTP, Kind.UPGRADE):
             _refuse(stream, ResetCode.UNAVAILABLE, "tcp_not_supported")
             return
+        head, visitor = take_visitor(head)
         problem = request.problem(head)
         if problem is not None:
             _refuse(stream, ResetCode.BAD_REQUEST, problem)
@@ -60,6 +62,7 @@ class Requests:
         if count is None:
             count = self._counts[target.rule_id] = functools.partial(self._counters.request, target.rule_id)
         if isinstance(target, OriginTarget):
+            target = pinned(target, head, session=stream.session, visitor=visitor)
             Exchange(stream, head, target, self._connections, count).begin(body, fin)
         else:
             count(target.status)

@@ -72,6 +72,7 @@ class TunnelSession:
         self.usable = False
         self.heard = False
         self.software = ""
+        self.pins = False
         self.opened_at = self._edge.wall()
         self.stream_limit = 0
         self.deadline = 0
@@ -136,6 +137,7 @@ class TunnelSession:
             return
         self.stream_limit = self.session.peer_max_streams
         self.software = hello.software
+        self.pins = messages.PINNING in hello.features
         self.proven = True
         self._tunnels.enter(self)
 

@@ -21,6 +21,7 @@ from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
 from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, VisitorLine
 from culvert_relay.visitors.opening import Forwarding
+from culvert_relay.visitors.pinning import Pin, pin_for
 from culvert_relay.visitors.redirecting import redirect
 from culvert_relay.visitors.upload import Piece, Upload, has_body
 from culvert_relay.visitors.vouching import vouched
@@ -54,7 +55,7 @@ class VisitorConnection(VisitorLine):
 
     __slots__ = (
         "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_proxy", "_refusal", "_scanned",
-        "_started", "_state", "_upload", "forwarding", "local_port", "scheme",
+        "_started", "_state", "_upload", "forwarding", "local_port", "pin", "scheme",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", door: "Door", arrival: "Arrival") -> None:
@@ -66,6 +67,7 @@ class VisitorConnection(VisitorLine):
         self._refusal = arrival.refusal
         self._started = 0
         self._door = door
+        self.pin: Pin | None = None
         self._state = _HEAD
         self._asked_name = b""
         self._exchange: Exchange | None = None
@@ -227,6 +229,8 @@ class VisitorConnection(VisitorLine):
         if self.edge.request_ticks:
             self._started = self.edge.wheel.now
             self.edge.wheel.arm(self, min(self.edge.request_ticks, self.edge.stall_ticks))
+        if self.pin is None:
+            self.pin = pin_for(head.block)
         exchange = self._exchange = Exchange(self, head, target)
         exchange.start(body, fin)
         if exchange.blocked:
