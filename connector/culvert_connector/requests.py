@@ -21,6 +21,7 @@ from culvert_connector.origins import basic_auth, request
 from culvert_connector.origins.bridge import Bridge, handshake_problem
 from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
+from culvert_connector.origins.pinning import pinned, take_visitor
 from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
 from culvert_http1.path import PathError
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
@@ -51,6 +52,7 @@ class Requests:
         if head.kind == Kind.TCP:
             self._passage(applied, stream, head, body, fin)
             return
+        head, visitor = take_visitor(head)
         problem = request.problem(head)
         if problem is not None:
             self._refuse(stream, ResetCode.BAD_REQUEST, problem)
@@ -82,6 +84,7 @@ class Requests:
             else:
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
+            target = pinned(target, head, session=stream.session, visitor=visitor)
             Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:
             traffic.answers.add(target.status, "connector" if target.status >= 400 else "none")

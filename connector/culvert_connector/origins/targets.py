@@ -10,7 +10,7 @@ Invariant: two rules share kept-alive connections exactly when everything that d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -40,6 +40,8 @@ class OriginKey:
     policy: str
     keep: int
     keep_seconds: float
+    visitor: Hashable = None
+    """Whose connections these are; None: anybody's (see `pinning`)."""
 
 
 @dataclass(frozen=True, slots=True)
