@@ -103,6 +103,15 @@ def test_the_relays_configuration_is_one_that_the_relay_accepts(render: Render, 
     assert parse_config(text.encode(), folder=tmp_path).issuers[0].hostnames == ("*.example.com",)
 
 
+def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_path: Path) -> None:
+    made = objects(render(*RELAY, "relay.tcpPorts={20022,20023}"))
+    config = parse_config(made["ConfigMap", "culvert-relay"]["data"]["relay.yml"].encode(), folder=tmp_path)
+    assert config.issuers[0].tcp_ports == ((20022, 20022), (20023, 20023))
+    assert config.listen.tcp == ("0.0.0.0",)
+    ports = {port["name"]: port["port"] for port in made["Service", "culvert-relay"]["spec"]["ports"]}
+    assert ports == {"http": 80, "https": 443, "tcp-20022": 20022, "tcp-20023": 20023}
+
+
 def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Render) -> None:
     values = ("operator.tunnelNamespaces={a,b}", "operator.allowedHostnames={*.example.com}")
     rendered = objects(render(*RELAY, *values, "operator.defaultTunnel=a/main", "issuer.existingSecret=mine"))
@@ -161,6 +170,8 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
     ("settings", "problem"),
     [
         (("relay.enabled=true",), "relay.hostnames is empty"),
+        ((*RELAY, "relay.tcpPorts={8443}"), "tcpPorts"),
+        ((*RELAY, "relay.tcpPorts={22}"), "tcpPorts"),
         (("relay.replica=2",), "replica"),
         ((*RELAY, "relay.service.type=Ingress"), "service/type"),
         (("operator.allowedHostnames={Example.com}",), "allowedHostnames"),

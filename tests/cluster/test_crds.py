@@ -247,6 +247,8 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Tunnel", {"dns": {**MEMORY, "ownerId": "a"}}, {"dns": MEMORY}, "ownerId cannot change"),
     ("Tunnel", {"dns": MEMORY}, {"dns": {**MEMORY, "ownerId": "a"}}, "ownerId cannot change"),
     ("HostnameClaim", {"hostname": "a.com"}, {"hostname": "b.com"}, "hostname cannot change"),
+    ("HostnameClaim", {"hostname": None, "tcpPort": 1}, {"hostname": None, "tcpPort": 2}, "tcpPort cannot change"),
+    ("HostnameClaim", {"hostname": "a.com"}, {"hostname": None, "tcpPort": 1}, "another one is another claim"),
 ]
 ALLOWED_CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("Tunnel", {"dns": {**MEMORY, "ownerId": "a"}}, {"dns": {**ZONEFILE, "ownerId": "a"}}),

@@ -343,14 +343,14 @@ class SimulatedWorld:
             case ClaimUpdate(name, body):
                 assert stored is not None
                 assert body["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
-                assert body["spec"]["hostname"] == stored["spec"]["hostname"]
+                assert parse_claim(body).hostname == parse_claim(stored).hostname
                 updated = copy.deepcopy(dict(body))
                 self._touch(updated)
                 self.claims[name] = updated
             case ClaimDelete(name, uid, version):
                 assert stored is not None
                 assert (uid, version) == (stored["metadata"]["uid"], stored["metadata"]["resourceVersion"])
-                self.history.append(f"claim gone {stored['spec']['hostname']}")
+                self.history.append(f"claim gone {parse_claim(stored).hostname}")
                 del self.claims[name]
         return True
 

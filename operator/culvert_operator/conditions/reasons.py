@@ -104,8 +104,9 @@ REASONS: tuple[Reason, ...] = (
            "Look for a NetworkPolicy between the operator and port 20241 of the connectors."),
     Reason(_B, "Programmed", "NotApplied", "A ready connector or a relay has not taken the configuration yet.",
            "Wait some seconds; when it lasts, the message or the connector's log says why."),
-    Reason(_B, "Programmed", "RouteRefused", "A relay refuses a hostname.",
-           "not_in_issuer: add the hostname to this issuer in relay.yml. held_by_another_tunnel: another Tunnel or cluster claimed it first.", True),
+    Reason(_B, "Programmed", "RouteRefused", "A relay refuses a hostname or TCP port.",
+           "not_in_issuer: add the hostname or port (tcpPorts) to this issuer in relay.yml. held_by_another_tunnel: another Tunnel or cluster claimed it first. "
+           "port_unavailable: something else on the relay's machine has the port.", True),
     Reason(_B, "DNSReady", "Published", "Every record is in the zone.", _NOTHING),
     Reason(_B, "DNSReady", "Disabled", "The Tunnel has no `dns`: no record is touched.", "Point the hostnames at the relay yourself."),
     Reason(_B, "DNSReady", "Pending", "A record is about to be written or deleted; records appear once a session serves the name.",
