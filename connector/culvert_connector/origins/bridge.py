@@ -150,7 +150,8 @@ class Bridge:
             return
         if self._connection is None:
             self._connections.give_up(self)
-            self.on_no_connection(ResetCode.CANCEL, "visitor_gone")
+            self.traffic.abort("visitor")
+            self._fail(ResetCode.CANCEL, "visitor_gone")
         else:
             self._fail(ResetCode.CANCEL, "visitor_gone")
 
@@ -159,6 +160,7 @@ class Bridge:
         if self._connection is not None:
             self._connection.reset()
         elif not self._gone:
+            self.traffic.abort("session" if code == ResetCode.SESSION_LOST else "visitor")
             self._connections.give_up(self)
         self._gone = True
 

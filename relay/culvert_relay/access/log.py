@@ -48,7 +48,6 @@ class Visitor(Protocol):
 
     request_id: bytes
     forwarding: "Forwarding"
-    scheme: int
 
 
 class AccessLog:
@@ -84,9 +83,8 @@ class AccessLog:
         elif len(gathered) >= MAX_GATHERED:
             self._refused += 1
             return
-        gathered.append(
-            (monotonic(), visitor.request_id, visitor.forwarding.address, visitor.scheme, head, exchange, said)
-        )
+        who = visitor.forwarding
+        gathered.append((monotonic(), visitor.request_id, who.address, who.scheme, head, exchange, said))
 
     def flush(self) -> None:
         """Hands the lines of what has gathered to the sink."""

@@ -145,10 +145,10 @@ def render(answer: Answer, *, close: bool, body: bool = True, request_id: bytes 
     ]
     if answer.status >= 400:
         lines.append(f"Culvert-Error: {answer.source}; {answer.reason}\r\n".encode())
-    if answer.location:
-        lines.append(f"Location: {answer.location}\r\n".encode())
     if request_id:
         lines.append(b"%b: %b\r\n" % (REQUEST_ID, request_id))
+    if answer.location:
+        lines.append(f"Location: {answer.location}\r\n".encode())
     if answer.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % answer.retry_after)
     if answer.status == 405:
