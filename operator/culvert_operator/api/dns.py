@@ -60,8 +60,8 @@ def parse_dns(spec: Raw) -> DNSSettings:
     target = mapping(spec.get("target"))
     policies = {str(p): p for p in Policy}
     withdraws = spec.get("onUnavailable") == "Withdraw"
-    block = next((name for name in _BLOCKS if isinstance(spec.get(name), Mapping)), "memory")
-    provider, settings, secret, config_map = _BLOCKS[block](mapping(spec.get(block)))
+    block = next((name for name in BLOCKS if isinstance(spec.get(name), Mapping)), "memory")
+    provider, settings, secret, config_map = BLOCKS[block](mapping(spec.get(block)))
     zone = text(mapping(spec.get("zonefile")).get("zone"))
     return DNSSettings(
         provider=provider,
@@ -105,10 +105,6 @@ def _webhook(block: Raw) -> _Parts:
     return "webhook", {"url": text(block.get("url"))}, None, None
 
 
-def _endpoints(block: Raw) -> _Parts:
-    return "endpoints", {}, None, None
-
-
 def _zonefile(block: Raw) -> _Parts:
     return "zonefile", {}, None, key_ref(block.get("configMapRef"), "zone")
 
@@ -120,16 +116,16 @@ def _memory(block: Raw) -> _Parts:
 def _plugin(block: Raw) -> _Parts:
     # culvert's own providers are not reached this way: their settings are checked in blocks of their own.
     name = text(block.get("name"))
-    name = "" if name in _BLOCKS else name
+    name = "" if name in BLOCKS else name
     return name, texts(block.get("config")), key_ref(block.get("secretRef"), "secret"), None
 
 
-_BLOCKS = {
+BLOCKS = {
     "rfc2136": _rfc2136,
     "cloudflare": _cloudflare,
     "webhook": _webhook,
-    "endpoints": _endpoints,
     "zonefile": _zonefile,
     "memory": _memory,
     "plugin": _plugin,
 }
+"""Provider block → what it says: (entry point, settings, Secret, ConfigMap)."""
