@@ -6,7 +6,7 @@ READY  := $(VENV)/.culvert-ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench image cluster lock clean
+.PHONY: help demo test lint faults bench image cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: $(READY) ## every fault plan and property mutation of the operator on a real API server (`make test`: a sample)
+	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
+	  tests/cluster/test_mutations.py $(ARGS)
 
 bench: $(READY) ## CPU per request against nginx's two-hop proxy, in one run
 	$(BIN)/python -m bench.requests $(ARGS)

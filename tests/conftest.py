@@ -1,4 +1,4 @@
-"""For every folder: Hypothesis' settings, what runs in which test process, and what tests measured.
+"""For every folder: Hypothesis' settings, what runs in which test process, which cases pass, what tests measured.
 
 Hypothesis has no deadline, because a loaded machine is not a failure, and takes the same examples each run.
 """
@@ -6,6 +6,7 @@ Hypothesis has no deadline, because a loaded machine is not a failure, and takes
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,9 +52,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Processes | 
     return Processes(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
+CASE = re.compile(r"(?<![a-z0-9])([abc])([0-9]{2})(?=_)|(?<![a-z0-9])(a)([0-9])(?=_)")
+"""A covered case's letter and number in a test's name; A1 to A9 are written with one digit."""
+
+
+def cases_in(nodeid: str) -> set[tuple[str, int]]:
+    """The cases of docs that a test's name says it covers: (letter, number)."""
+    name = nodeid.rpartition("::")[2].partition("[")[0]
+    found = ((one or other, int(number or digit)) for one, number, other, digit in CASE.findall(name))
+    return {(letter.upper(), number) for letter, number in found}
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests measured (`record_property`)."""
-    reports = [r for r in terminalreporter.stats.get("passed", ()) if r.when == "call" and r.user_properties]
+    """How many cases of each letter pass, and what tests measured (`record_property`)."""
+    stats = terminalreporter.stats
+    passed, other = (
+        {case for status in statuses for report in stats.get(status, ()) for case in cases_in(report.nodeid)}
+        for statuses in (("passed",), ("failed", "error"))
+    )
+    if passed or other:
+        terminalreporter.section("cases")
+    for letter in sorted({letter for letter, _ in passed | other}):
+        fine = sorted(number for one, number in passed - other if one == letter)
+        line = f"{letter}: {len(fine)} pass ({', '.join(map(str, fine))})"
+        broken = sorted(number for one, number in other if one == letter)
+        terminalreporter.write_line(line + (f"; {len(broken)} fail: {', '.join(map(str, broken))}" if broken else ""))
+    reports = [r for r in stats.get("passed", ()) if r.when == "call" and r.user_properties]
     if reports:
         terminalreporter.section("measured")
     for report in reports:

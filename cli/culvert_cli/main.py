@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from culvert_cli import access, connector, ingress, keys, operator, relay, tunnel
+from culvert_cli import access, connector, dns, ingress, keys, operator, relay, tunnel
 from culvert_cli.arguments import LOG_FORMATS, LOG_LEVELS, new_parser, subcommands
 from culvert_cli.outcome import FAILURE, USAGE, CommandError, UsageError
 
@@ -37,10 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     keys.add(commands)
     tunnel_commands = tunnel.add(commands)
     ingress.add(tunnel_commands)
+    dns.add_route(tunnel_commands)
     relay.add(commands)
     access.add(commands)
     connector.add(commands)
     operator.add(commands)
+    dns.add(commands)
     return parser
 
 

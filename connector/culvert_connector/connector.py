@@ -23,12 +23,14 @@ from culvert_connector.admin import Admin, Views, serve, wait_closed
 from culvert_connector.dialling.addresses import parse
 from culvert_connector.dialling.book import Lookup
 from culvert_connector.dialling.dialer import dial, relay_context
+from culvert_connector.dialling.proxy import DIRECT, Proxies
 from culvert_connector.origins.addresses import resolve
 from culvert_connector.origins.origins import Origins
+from culvert_connector.place import RelaySettings
 from culvert_connector.requests import Requests
 from culvert_connector.rollout import Rollout
 from culvert_connector.session import Offer, State
-from culvert_connector.sessions import Dial, RelaySettings, SessionSet
+from culvert_connector.sessions import Dial, SessionSet
 from culvert_connector.sources.port import ConfigSource
 from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard
 from culvert_ingress.document import SCHEMAS, Document
@@ -53,7 +55,9 @@ class Connector:
         dial: Dial = dial,
         resolve: Lookup = resolve,
         random: Callable[[], float] = randomness.random,
+        proxies: Proxies = DIRECT,
     ) -> None:
+        """`proxies`: those on the way to relays."""
         self.connector_id = str(uuid.uuid4())
         self.board = StatusBoard(self.report)
         self.counters = metrics.Counters()
@@ -61,7 +65,7 @@ class Connector:
         self.sessions = SessionSet(
             connector_id=self.connector_id,
             dial=dial,
-            resolve=resolve,
+            resolve=proxies.resolving(resolve),
             random=random,
             on_change=self.board.changed,
             on_open=self._opened,
@@ -72,6 +76,7 @@ class Connector:
         )
         self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.draining = False
+        self._proxies = proxies
         self.admin: Admin | None = None
         self._credentials: CredentialsFile | None = None
         self._waiting: Document | None = None
@@ -171,6 +176,7 @@ class Connector:
             server_name=relay.server_name,
             context=relay_context(relay.ca),
             sessions=document.connector.sessions,
+            proxies=self._proxies,
         )
         self.sessions.configure(settings)
         return Offer(grant=grant, version=version, revocations=tuple(document.revocations))

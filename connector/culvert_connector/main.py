@@ -24,6 +24,7 @@ from typing import Final
 
 from culvert_connector.admin import DEFAULT_PORT, AdminError
 from culvert_connector.connector import Connector
+from culvert_connector.dialling.proxy import Proxies, ProxyError, of_environment
 from culvert_connector.sources.cluster import ClusterSource, Names
 from culvert_connector.sources.file import FileSource, Overrides
 from culvert_connector.sources.kubernetes_api import APIServer
@@ -78,13 +79,14 @@ def run_in_cluster(config_dir: Path, credentials_dir: Path) -> int:
 def _run(make_source: Callable[[], ConfigSource], *, host: str, port: int, search: bool) -> int:
     _raise_file_limit()
     try:
-        run(_serve(make_source(), host=host, port=port, search=search))
-    except (SourceError, AdminError) as error:
+        proxies = of_environment(os.environ)
+        run(_serve(make_source(), host=host, port=port, search=search, proxies=proxies))
+    except (SourceError, AdminError, ProxyError) as error:
         return _sentences(error)
     return SUCCESS
 
 
-async def _serve(source: ConfigSource, *, host: str, port: int, search: bool) -> None:
+async def _serve(source: ConfigSource, *, host: str, port: int, search: bool, proxies: Proxies) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -98,7 +100,9 @@ async def _serve(source: ConfigSource, *, host: str, port: int, search: bool) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    connector = Connector()
+    if proxies.https is not None:
+        log.info("Relays are dialled through the proxy %s.", proxies.https)
+    connector = Connector(proxies=proxies)
     try:
         admin = await connector.listen(host=host, port=port, search=search)
         log.info("Connector %s; status and metrics on http://%s.", connector.connector_id, admin.address)

@@ -11,15 +11,17 @@ Invariant: every stream that is opened gets a listener and exactly one outcome. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
-from culvert_connector.origins import request
+from culvert_connector.origins import basic_auth, request
 from culvert_connector.origins.bridge import Bridge, handshake_problem
 from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
+from culvert_connector.origins.pinning import pinned, take_visitor
 from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
 from culvert_http1.path import PathError
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
@@ -28,6 +30,8 @@ from culvert_protocol.stream import Stream
 from culvert_transport.traffic import Traffic
 
 NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'culvert access tcp --hostname NAME'.\n"
+
+UNAUTHORIZED: Final = b"401 This service asks for a user name and password.\n"
 
 
 class Requests:
@@ -48,6 +52,7 @@ class Requests:
         if head.kind == Kind.TCP:
             self._passage(applied, stream, head, body, fin)
             return
+        head, visitor = take_visitor(head)
         problem = request.problem(head)
         if problem is not None:
             self._refuse(stream, ResetCode.BAD_REQUEST, problem)
@@ -63,16 +68,23 @@ class Requests:
             return
         target = applied.target(host, path)
         traffic = self._rules.of(target.rule_id)
+        if target.users:
+            if basic_auth.accepts(head.fields, target.users):
+                head = head._replace(fields=basic_auth.without(head.fields))
+            else:
+                target = own_answer(target.rule_id, 401, UNAUTHORIZED, reason="unauthorized")
+                target = replace(target, fields=target.fields + basic_auth.CHALLENGE)
         if isinstance(target, OriginTarget) and target.pipe:
             if head.kind == Kind.UPGRADE:
                 problem = handshake_problem(head.fields)
                 if problem is None:
-                    Bridge(stream, head.fields, target, self._connections, traffic).begin()
+                    Bridge(stream, head, target, self._connections, traffic).begin()
                     return
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason=problem)
             else:
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
+            target = pinned(target, head, session=stream.session, visitor=visitor)
             Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:
             traffic.answers.add(target.status, "connector" if target.status >= 400 else "none")
@@ -92,7 +104,7 @@ class Requests:
             return
         traffic = self._rules.of(target.rule_id)
         ended = partial(self._counters.connection, traffic.labels[0])
-        Passage(stream, target, self._connections, traffic, ended).begin(body, fin)
+        Passage(stream, head, target, self._connections, traffic, ended).begin(body, fin)
 
     def forget_rules(self, kept: set[str]) -> None:
         """Drops what is remembered of rules that are no longer configured, so that ids do not pile up."""

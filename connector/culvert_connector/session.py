@@ -23,6 +23,7 @@ from culvert_protocol.codes import SessionBusy
 from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.heads import Open, ResponseHead
 from culvert_protocol.messages import (
+    PINNING,
     Credential,
     CredentialResult,
     Hello,
@@ -138,7 +139,7 @@ class RelaySession:
         self._nonce = dialled.accepted.nonce
         self.relay = dialled.accepted.relay_id
         proof = prove(self.credentials.private_key, nonce=self._nonce, server_name=self._server_name)
-        self.link.session.hello(Hello(software="culvert-connector", proof=proof))
+        self.link.session.hello(Hello(software="culvert-connector", proof=proof, features=(PINNING,)))
         self._timer = self._loop.call_later(HELLO_TIMEOUT, self._no_hello)
         self.link.attach(dialled.transport, dialled.leftover)
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from culvert_connector.dialling import addresses, pacing
-from culvert_connector.dialling.addresses import Address, RelayName
-from culvert_connector.dialling.backoff import Failures, grace
+from culvert_connector import farewell
+from culvert_connector.dialling import addresses
+from culvert_connector.dialling.addresses import Address
+from culvert_connector.dialling.backoff import grace
 from culvert_connector.dialling.book import AddressBook, Lookup, RelayError
 from culvert_connector.dialling.dialer import Call, DialError, Dialled
+from culvert_connector.dialling.spreading import Spread
+from culvert_connector.dialling.turns import Turns
 from culvert_connector.metrics import Counters
+from culvert_connector.place import TAKE_OVER_TRIES, Leaving, Place, RelaySettings
 from culvert_connector.session import Offer, RelaySession, State
 from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.heads import Open
@@ -37,36 +39,11 @@ RESOLVE_AGE: Final = 1.0
 """Seconds a resolution is used: a dial resolves again, several at once share."""
 RESOLVE_EVERY: Final = 15.0
 """Seconds between resolutions while nothing is dialled, to see relays that were added."""
-FAREWELL_WITHIN: Final = 0.5
-"""Seconds that a peer which reads nothing may hold up the exit."""
-MAX_LEAVING: Final = 32
-"""Sessions that left their place and still serve; beyond it the oldest is closed."""
+BUSY: Final = {409: addresses.REST, 429: addresses.REST, 503: 1.0}
+"""Answers after which an address rests, and the seconds that it does at least; a relay that drains is soon back."""
+LONGEST_REST: Final = 300.0
 
 Dial = Callable[[Call], Awaitable[Dialled]]
-
-
-@dataclass(frozen=True, slots=True)
-class RelaySettings:
-    """Where to dial and how to trust what answers."""
-
-    names: tuple[RelayName, ...]
-    server_name: str | None
-    context: ssl.SSLContext
-    sessions: int
-
-
-class Place:
-    """One of the wanted sessions: whatever happens, it dials again. `replaces` is the place it takes over from."""
-
-    def __init__(self, slot: int, *, replaces: Place | None = None) -> None:
-        self.slot = slot
-        self.replaces = replaces
-        self.session: RelaySession | None = None
-        self.dialling: Address | None = None
-        self.failures = Failures()
-        self.over = asyncio.Event()
-        self.ended = ""
-        self.task: asyncio.Task[None] | None = None
 
 
 class SessionSet:
@@ -95,14 +72,10 @@ class SessionSet:
         self._credentials: CredentialsFile | None = None
         self._offer: Offer | None = None
         self._places: list[Place] = []
-        self._leaving: list[RelaySession] = []
-        self._move_at = 0.0
-        self._moves = 0
-        self._missing: frozenset[str] = frozenset()
+        self._leaving = Leaving()
+        self._spreading = Spread()
         self._look = asyncio.Event()
-        self._dials: dict[Place, float] = {}
-        self._last_start: float | None = None
-        self._turn = asyncio.Event()
+        self._turns = Turns(connected=lambda: sum(1 for session in self.sessions() if session.active))
         self._generation = 0
         self._settle = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -160,22 +133,13 @@ class SessionSet:
         """
         self._stopping = True
         await self._stop_tasks()
-        begun, every = self._loop.time(), self.sessions()
-        for session in every:
-            session.drain(reason)
-        while self._loop.time() < deadline:
-            sessions = [one for one in every if one.state is not State.CLOSED]
-            late = self._loop.time() - begun > acknowledged_within
-            if not sessions or (late and not any(one.streams or one.link.queued for one in sessions)):
-                break
-            await asyncio.sleep(min(0.05, max(deadline - self._loop.time(), 0.0)))
-        await _end(every)
+        await farewell.drain(self.sessions(), reason, acknowledged_within=acknowledged_within, deadline=deadline)
 
     async def close(self) -> None:
         """Ends everything now."""
         self._stopping = True
         await self._stop_tasks()
-        await _end(self.sessions())
+        await farewell.end(self.sessions())
 
     # -- what others read --------------------------------------------------------------------------------------
 
@@ -224,7 +188,7 @@ class SessionSet:
             "Session %d is connected to relay %s at %s.", session.slot, session.relay, session.address,
             extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
         )  # fmt: skip
-        self._wake()
+        self._turns.wake()
         self._on_change()
         self._loop.call_soon(self._reconcile)
 
@@ -303,28 +267,22 @@ class SessionSet:
         sessions = {place.slot: place.session for place in self._places if place.session is not None}
         held = {slot: (one.address, one.relay) for slot, one in sessions.items() if one.active}
         ids = {relay_id for one in sessions.values() if one.active for relay_id in one.relay_ids}
-        good = self._book.good()
-        missing = addresses.uncovered(held, addresses=good, relay_ids=ids)
-        now = self._loop.time()
-        if missing != self._missing:
-            self._missing, self._moves, self._move_at = missing, 0, now
-        moving = addresses.crowded(held, addresses=good) if missing and now >= self._move_at else None
-        if moving is None:
-            return
-        self._move_at = now + RESOLVE_EVERY * 2.0 ** min(self._moves, 6)
-        self._moves += 1
+        moving = self._spreading.moving(
+            held, addresses=self._book.good(), relay_ids=ids, now=self._loop.time(), every=RESOLVE_EVERY
+        )
         for place in list(self._places):
             if place.slot == moving:
-                self._replace(place)
+                # Once: where this dial fails, another one would only end at an address that has a session.
+                self._replace(place, tries=1)
 
     def _add(self, place: Place) -> None:
         self._places.append(place)
         place.task = self._loop.create_task(self._keep(place))
 
-    def _replace(self, place: Place) -> None:
+    def _replace(self, place: Place, *, tries: int = TAKE_OVER_TRIES) -> None:
         """Dials a successor; `place` leaves once that is connected."""
         if not any(other.replaces is place for other in self._places):
-            self._add(Place(self._free_slot(), replaces=place))
+            self._add(Place(self._free_slot(), replaces=place, tries=tries))
 
     def _leave(self, place: Place, reason: str) -> None:
         """A place is given up; its session drains."""
@@ -338,7 +296,7 @@ class SessionSet:
             place.task.cancel()
         session, place.session = place.session, None
         if session is not None and session.state is not State.CLOSED:
-            self._depart(session)
+            self._leaving.depart(session)
             session.drain(reason)
 
     def _vacate(self, session: RelaySession, reason: str) -> None:
@@ -349,12 +307,7 @@ class SessionSet:
                 place.ended = reason
                 place.over.set()
                 if session.state is not State.CLOSED:
-                    self._depart(session)
-
-    def _depart(self, session: RelaySession) -> None:
-        self._leaving.append(session)
-        if len(self._leaving) > MAX_LEAVING:
-            self._leaving[0].close("too many sessions drain at once")
+                    self._leaving.depart(session)
 
     def _free_slot(self) -> int:
         used = {place.slot for place in self._places} | {session.slot for session in self._leaving}
@@ -366,23 +319,21 @@ class SessionSet:
         """Dials, waits for the end, dials again; ends when the place is given up."""
         while not self._stopping:
             await asyncio.sleep(place.failures.delay(self._random()))
-            if place.session is None and any(session.slot == place.slot for session in self._leaving):
+            if place.session is None and self._leaving.hold(place.slot):
                 # The session that drains keeps its slot: a higher generation of it would end it at the relay.
                 place.slot = self._free_slot()
-            await self._my_turn(place)
+            await self._turns.my_turn(place)
             try:
                 session = await self._connect(place)
             except Exception:  # a place that dies would be a session less for ever
                 log.exception("A dial failed in an unforeseen way; trying again.")
                 session = None
             finally:
-                self._dials.pop(place, None)
                 place.dialling = None
-                self._wake()
+                self._turns.done(place)
             if session is None:
                 place.failures = place.failures.after(lived=None, needed=0.0)
-                if place.replaces is not None and place.failures.count >= 3:
-                    # The session it was to replace is better than none.
+                if place.given_up:
                     self._places.remove(place)
                     return
                 continue
@@ -392,26 +343,6 @@ class SessionSet:
             lived = self._loop.time() - session.started_at
             place.failures = place.failures.after(lived=lived, needed=needed)
             self._counters.reconnect(place.ended)
-
-    async def _my_turn(self, place: Place) -> None:
-        while True:
-            connected = sum(1 for session in self.sessions() if session.active)
-            wait = pacing.wait_before_dial(
-                now=self._loop.time(),
-                last_start=self._last_start,
-                under_way=self._dials.values(),
-                connected=connected,
-            )
-            if wait <= 0:
-                self._last_start = self._dials[place] = self._loop.time()
-                return
-            self._turn.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._turn.wait()
-
-    def _wake(self) -> None:
-        self._turn.set()
 
     async def _connect(self, place: Place) -> RelaySession | None:
         """One dial of this place; None when it failed, after having noted why."""
@@ -428,7 +359,7 @@ class SessionSet:
             rested = self._book.rested_at()
             if rested is None:
                 return None
-            self._dials.pop(place, None)
+            self._turns.waits(place)
             await asyncio.sleep(max(rested - self._loop.time(), 0.0) + 0.1 * self._random())
             await self._book.refresh(age=RESOLVE_AGE)
         place.dialling = address
@@ -442,6 +373,7 @@ class SessionSet:
             connector_id=self._connector_id,
             slot=place.slot,
             generation=self._generation,
+            proxy=settings.proxies.of(address.name.host),
         )
         try:
             dialled = await self._dial(call)
@@ -465,22 +397,29 @@ class SessionSet:
         return session
 
     def _dial_failed(self, address: Address, error: DialError) -> None:
-        if error.status in (409, 429):
-            rest = max(addresses.REST, min(error.retry_after, 300.0))
+        if error.status in BUSY:
+            rest = max(BUSY[error.status], min(error.retry_after, LONGEST_REST))
             self._book.rest(address, rest)
-            log.debug("The relay at %s has enough sessions; it rests for %g s.", address, rest)
-            if error.status == 409:
-                return
-        else:
+            log.debug("The relay at %s has enough for now (%d); it rests for %g s.", address, error.status, rest)
+        if error.status == 409:
+            return  # nothing is wrong: others are tried
+        if error.status != 429:
             self._book.failed(address)
+            # A place that was added for this address is not wanted any more.
+            self._loop.call_soon(self._reconcile)
         self._book.report(str(address), error.reason, str(error))
 
     # -- time -------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
+            pause = RESOLVE_EVERY * (0.8 + 0.4 * self._random())
+            due = self._book.next_good()
+            if due is not None:
+                # An address that failed is looked at again as soon as it may be.
+                pause = min(pause, max(due - self._loop.time(), 0.0) + 0.1 * self._random())
             with suppress(TimeoutError):
-                async with asyncio.timeout(RESOLVE_EVERY * (0.8 + 0.4 * self._random())):
+                async with asyncio.timeout(pause):
                     await self._look.wait()
             self._look.clear()
             await self._book.refresh(age=RESOLVE_AGE)
@@ -495,14 +434,3 @@ class SessionSet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._book.close()
-
-
-async def _end(sessions: Sequence[RelaySession]) -> None:
-    """Closes them, and lets the farewells leave before the loop ends."""
-    for session in sessions:
-        session.close("the connector stops")
-    leaving = [asyncio.ensure_future(session.link.gone()) for session in sessions]
-    if leaving:
-        _, slow = await asyncio.wait(leaving, timeout=FAREWELL_WITHIN)
-        for waiting in slow:
-            waiting.cancel()

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from prometheus_client.metrics import MetricWrapperBase
+
 from culvert_connector import metrics as connector
 from culvert_connector.tallies import MAX_RULES
-from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics as OperatorMetrics
 from culvert_relay import metrics as relay
 from culvert_relay.tallies import MAX_TUNNELS
@@ -27,11 +28,12 @@ def rows_of(instruments: tuple[Instrument, ...]) -> Iterator[Row]:
 
 def operator_rows() -> Iterator[Row]:
     """The same of the operator's, whose registry is asked as a scrape would ask it."""
-    metrics = OperatorMetrics()
-    metrics.credential(ObjectKey("namespace", "tunnel"), 0.0)  # a family without samples shows no labels
-    for family in metrics.registry.collect():
-        labels = tuple(label for label in family.samples[0].labels if label != "le")
-        yield family.name + ("_total" if family.type == "counter" else ""), family.type, labels, family.documentation
+    registry = OperatorMetrics().registry
+    # A family without samples shows no labels: they are asked of the metrics themselves.
+    labels = {one._name: one._labelnames for one in registry._collector_to_names if isinstance(one, MetricWrapperBase)}
+    for family in registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield name, family.type, tuple(labels[family.name]), family.documentation
 
 
 def table(rows: Iterator[Row]) -> Iterator[str]:
@@ -61,7 +63,7 @@ def page(command: str) -> str:
         f"* `rule`: at most {MAX_RULES} rules of the applied configuration, those that had a request first; the others "
         f"are `{OTHER}`. `fallback` are requests that no rule matched.",
         "* `code_class`: `1xx` (a WebSocket handshake that succeeded) to `5xx`.",
-        f"* `error_source`: {sources}. `none` is an answer that the origin gave, also a 404 or 500 of its own, or that a "
+        f"* `source`: {sources}. `none` is an answer that the origin gave, also a 404 or 500 of its own, or that a "
         "rule prescribed; the others are whoever is to blame for an answer that culvert gave instead, as on the page of "
         "[errors](errors.md), and `visitor` for what the relay refuses with a status below 500 and for visitors who left.",
         f"* `reason` of a session's end: {endings}; of a reconnect also `relay_draining` and `stuck`. The logs have the "
@@ -81,7 +83,7 @@ def page(command: str) -> str:
         "",
         "```",
         "# Requests that culvert itself failed, by who is to blame",
-        'sum by (error_source) (rate(culvert_relay_requests_total{error_source!~"none|visitor"}[5m]))',
+        'sum by (source) (rate(culvert_relay_requests_total{source!~"none|visitor"}[5m]))',
         "# The time that 99 of 100 responses of a tunnel take to begin, and how much of it is the origin's",
         "histogram_quantile(0.99, sum by (le, tunnel) (rate(culvert_relay_time_to_first_byte_seconds_bucket[5m])))",
         "histogram_quantile(0.99, sum by (le, rule) (rate(culvert_connector_time_to_first_byte_seconds_bucket[5m])))",

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from culvert_ingress.certificates import CertificateError, check_certificates
 from culvert_ingress.config_keys import TOP_LEVEL
 from culvert_ingress.config_reading import ConfigErrors, Problem, Problems, Section
-from culvert_ingress.config_rules import read_rules
+from culvert_ingress.config_rules import RuleFiles, read_rules
 from culvert_ingress.document import AddressPolicy, ConnectorSettings, Document, RelayTarget
 from culvert_ingress.rules import Rule
+from culvert_ingress.users import UsersError, digests_of
 from culvert_ingress.yaml_text import YamlErrors, read_yaml
 
 __all__ = ["ConfigErrors", "ConfigFile", "Problem", "load"]
@@ -30,10 +31,10 @@ MAX_GRACE_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """What a `config.yml` says. Paths are as written; `ca_pools` runs parallel to `rules`."""
+    """What a `config.yml` says. Paths are as written; `files` runs parallel to `rules`."""
 
     rules: tuple[Rule, ...]
-    ca_pools: tuple[str | None, ...]
+    files: tuple[RuleFiles, ...]
     tunnel: str | None = None
     credentials_file: str | None = None
     relay: tuple[str, ...] = ()
@@ -47,7 +48,12 @@ class ConfigFile:
     @property
     def ca_paths(self) -> tuple[str, ...]:
         """The distinct paths whose contents `compile` needs in `ca_texts`, sorted."""
-        return tuple(sorted({path for path in self.ca_pools if path is not None}))
+        return tuple(sorted({one.ca_pool for one in self.files if one.ca_pool is not None}))
+
+    @property
+    def basic_auth_paths(self) -> tuple[str, ...]:
+        """The distinct paths whose contents `compile` needs in `basic_auth_texts`, sorted."""
+        return tuple(sorted({one.basic_auth for one in self.files if one.basic_auth is not None}))
 
     def compile(
         self,
@@ -57,9 +63,11 @@ class ConfigFile:
         tunnel: str | None = None,
         relay_ca: str | None = None,
         ca_texts: Mapping[str, str] | None = None,
+        basic_auth_texts: Mapping[str, str] | None = None,
         revocations: Sequence[str] = (),
     ) -> Document:
-        """The configuration document. `relay_ca` is the PEM text of `relay-ca`, `ca_texts` the text by path.
+        """The configuration document. `relay_ca` is the PEM text of `relay-ca`, `ca_texts` and
+        `basic_auth_texts` the text by path.
 
         `tunnel` overrides the file's name. Raises ConfigErrors for what the file lacks or the other files hold.
         """
@@ -81,8 +89,14 @@ class ConfigFile:
         if relay_ca is not None:
             problems.extend(_certificate_problems(None, "relay-ca", relay_ca))
         rules = tuple(
-            _with_ca(number, rule, path, ca_texts or {}, problems)
-            for number, (rule, path) in enumerate(zip(self.rules, self.ca_pools, strict=True), 1)
+            _with_users(
+                number,
+                _with_ca(number, rule, files.ca_pool, ca_texts or {}, problems),
+                files.basic_auth,
+                basic_auth_texts or {},
+                problems,
+            )
+            for number, (rule, files) in enumerate(zip(self.rules, self.files, strict=True), 1)
         )
         if problems:
             raise ConfigErrors(problems)
@@ -111,10 +125,10 @@ def load(text: str) -> ConfigFile:
         problems.check()
     top = Section(value, TOP_LEVEL, problems, rule=None, name="")
     grace_ms = top.duration("grace-period", default=30_000, most=MAX_GRACE_MS)
-    rules, ca_pools = read_rules(top, problems)
+    rules, files = read_rules(top, problems)
     config = ConfigFile(
         rules=rules,
-        ca_pools=ca_pools,
+        files=files,
         tunnel=top.text("tunnel", longest=MAX_TUNNEL),
         credentials_file=top.text("credentials-file"),
         relay=top.addresses("relay"),
@@ -136,6 +150,19 @@ def _with_ca(number: int, rule: Rule, path: str | None, texts: Mapping[str, str]
         return rule
     problems.extend(_certificate_problems(number, f"caPool: {path!r}", texts[path]))
     return replace(rule, origin_request=replace(rule.origin_request, ca=texts[path]))
+
+
+def _with_users(number: int, rule: Rule, path: str | None, texts: Mapping[str, str], problems: list[Problem]) -> Rule:
+    if path is None:
+        return rule
+    if path not in texts:
+        problems.append(Problem(number, f"basicAuth: {path!r} has not been read; check that the file is there."))
+        return rule
+    try:
+        return replace(rule, basic_auth=digests_of(texts[path]))
+    except UsersError as error:
+        problems.append(Problem(number, f"basicAuth: {path!r}: {error}"))
+        return rule
 
 
 def _certificate_problems(number: int | None, place: str, pem: str) -> list[Problem]:

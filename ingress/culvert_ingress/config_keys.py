@@ -197,6 +197,10 @@ RULE: dict[str, Key] = {
         "TCP port of the relay whose connections a tcp://, ssh://, rdp:// or smb:// service gets; granted with "
         "`culvert tunnel create --tcp-port`. A rule with relayPort and no hostname takes nothing else"
     ),
+    "basicAuth": _honoured(
+        "path of a file with lines `user:password`: visitors of this HTTP rule must give one of them; the origin does "
+        "not see it"
+    ),
     "originRequest": _honoured("how this rule's origin is spoken to"),
     "rewrite": _refused("paths are passed on as they come; rewriting is not supported yet"),
 }
@@ -207,12 +211,19 @@ ORIGIN_REQUEST: dict[str, Key] = {
     "tcpKeepAlive": _honoured("idle time after which TCP asks whether the origin is alive; default 30s, 0s: never"),
     "keepAliveConnections": _honoured("idle connections kept to one origin; default 100"),
     "keepAliveTimeout": _honoured("time that an idle connection is kept; default 1m30s"),
+    "responseTimeout": _honoured(
+        "culvert's own: time from the end of a request to the head of its response, then 504; default 1m40s, 0s: never"
+    ),
     "httpHostHeader": _honoured("the Host header that the origin gets; default: the visitor's"),
     "originServerName": _honoured("the name that the origin's certificate must have; default: the host of the service"),
     "caPool": _honoured(
         "path of PEM certificates that the origin's certificate is checked with; default: the system's"
     ),
     "noTLSVerify": _honoured("true: the origin's certificate is not checked; default false"),
+    "proxyProtocol": _honoured(
+        "V1 or V2: a PROXY protocol header with the visitor's address goes first on every connection, which then "
+        "serves one request; default None"
+    ),
     "noHappyEyeballs": _harmless("addresses of an origin are tried one after another in any case"),
     "disableChunkedEncoding": _refused("disabling chunked requests is not supported yet; remove it", False),
     "matchSNItoHost": _refused(

@@ -8,7 +8,7 @@ hostname with the same path expression or with none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from culvert_ingress.config_keys import ORIGIN_REQUEST, RULE
 from culvert_ingress.config_reading import Problems, Section
@@ -17,9 +17,10 @@ from culvert_ingress.hostnames import HostnameError, normalise_pattern, wildcard
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header
 from culvert_ingress.paths import PathValueError, check_path
 from culvert_ingress.relay_ports import problem_of
-from culvert_ingress.rules import OriginRequest, PathMatch, PathType, Rule, Service, StatusService
+from culvert_ingress.rule_json import PROXY_PROTOCOLS
+from culvert_ingress.rules import OriginRequest, PathMatch, PathType, Rule, Service, StatusService, TCPService
 
-__all__ = ["read_rules"]
+__all__ = ["RuleFiles", "read_rules"]
 
 MAX_RULES = 20_000
 MAX_KEPT_CONNECTIONS = 100_000
@@ -29,8 +30,16 @@ _CATCH_ALL = "'- service: http_status:404'"
 _READ = tuple[int, Rule]
 
 
-def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tuple[str | None, ...]]:
-    """The rules, and beside each the path of its `caPool`."""
+@dataclass(frozen=True, slots=True)
+class RuleFiles:
+    """The paths that one rule names: of `caPool` and of `basicAuth`."""
+
+    ca_pool: str | None = None
+    basic_auth: str | None = None
+
+
+def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tuple[RuleFiles, ...]]:
+    """The rules, and beside each the paths of the files that it names."""
     defaults, default_pool = _origin_request(top.get("originRequest"), OriginRequest(), None, problems, rule=None)
     items = top.get("ingress")
     if not isinstance(items, list) or not items:
@@ -45,7 +54,7 @@ def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tupl
         problems.add(None, f"The file has more than {MAX_RULES} ingress rules; split them over several tunnels.")
         return (), ()
     rules: list[Rule] = []
-    pools: list[str | None] = []
+    files: list[RuleFiles] = []
     sound: list[_READ] = []
     for number, item in enumerate(items, 1):
         before = len(problems.found)
@@ -55,7 +64,10 @@ def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tupl
             f"rule-{number}", _hostname(section), _path(section), _service(section), request, _relay_port(section)
         )
         rules.append(rule)
-        pools.append(pool)
+        users = section.text("basicAuth")
+        files.append(RuleFiles(pool, users))
+        if users is not None and isinstance(rule.service, TCPService):
+            section.problem("basicAuth is for HTTP services; remove it, and let the service authenticate its visitors.")
         problem = problem_of(rule) if len(problems.found) == before else None
         if problem is not None:
             section.problem(problem)
@@ -64,7 +76,7 @@ def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tupl
     _check_catch_all(sound, len(items), problems)
     _check_ports(sound, problems)
     _check_shadows(sound, problems)
-    return tuple(rules), tuple(pools)
+    return tuple(rules), tuple(files)
 
 
 def _hostname(section: Section) -> str:
@@ -124,12 +136,14 @@ def _origin_request(
         tls_timeout=_positive(section, "tlsTimeout", defaults.tls_timeout),
         tcp_keep_alive=section.duration("tcpKeepAlive", default=defaults.tcp_keep_alive, most=most),
         keep_alive_timeout=section.duration("keepAliveTimeout", default=defaults.keep_alive_timeout, most=most),
+        response_timeout=section.duration("responseTimeout", default=defaults.response_timeout, most=most),
         keep_alive_connections=section.integer(
             "keepAliveConnections", default=defaults.keep_alive_connections, low=0, high=MAX_KEPT_CONNECTIONS
         ),
         http_host_header=_host_header(section) if section.get("httpHostHeader") != "" else None,
         origin_server_name=section.server_name("originServerName") if section.get("originServerName") != "" else None,
         no_tls_verify=section.boolean("noTLSVerify", default=defaults.no_tls_verify),
+        proxy_protocol=_proxy_protocol(section, defaults.proxy_protocol),
     )
     if section.get("httpHostHeader") is None:
         request = replace(request, http_host_header=defaults.http_host_header)
@@ -146,6 +160,15 @@ def _positive(section: Section, key: str, default: int) -> int:
     if milliseconds == 0:
         section.problem(f"originRequest.{key} must be longer than 0s; write a duration such as 30s.")
     return milliseconds
+
+
+def _proxy_protocol(section: Section, default: int) -> int:
+    text = section.text("proxyProtocol")
+    if text is None:
+        return default
+    if text not in PROXY_PROTOCOLS:
+        section.problem(f"originRequest.proxyProtocol must be None, V1 or V2, not {text[:40]!r}.")
+    return PROXY_PROTOCOLS.get(text, default)
 
 
 def _host_header(section: Section) -> str | None:

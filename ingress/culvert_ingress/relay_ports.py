@@ -21,6 +21,8 @@ TCP_SCHEMES: Final = frozenset(TCP_DEFAULT_PORTS)
 def problem_of(rule: Rule) -> str | None:
     """Why the parts of a rule do not fit together, as a sentence with a fix; None when they do."""
     service = rule.service
+    if rule.basic_auth and isinstance(service, TCPService):
+        return "basicAuth is for HTTP services; remove it, and let the service authenticate its visitors."
     if not isinstance(service, TCPService):
         if rule.relay_port is None:
             return None

@@ -6,6 +6,7 @@ Invariant: `read_rule(write_rule(rule)) == rule` for every valid rule, and what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,9 +32,11 @@ from culvert_ingress.rules import (
     UnixService,
 )
 
-__all__ = ["read_rule", "write_rule"]
+__all__ = ["MAX_USERS", "PROXY_PROTOCOLS", "read_rule", "write_rule"]
 
+PROXY_PROTOCOLS = {"None": 0, "V1": 1, "V2": 2}
 MAX_ID = 512
+MAX_USERS = 1000
 MAX_MESSAGE = 1024
 MAX_NAME = 255
 MAX_KEPT_CONNECTIONS = 100_000
@@ -54,6 +57,7 @@ def read_rule(value: object, place: str) -> Rule:
         service=_service(reader.take("service"), reader.at("service")),
         origin_request=_origin_request(reader.take("originRequest"), reader.at("originRequest")),
         relay_port=relay_port,
+        basic_auth=_digests(reader) if reader.has("basicAuth") else (),
     )
     reader.finish()
     problem = problem_of(rule)
@@ -73,7 +77,16 @@ def write_rule(rule: Rule) -> JSON:
     }
     if rule.relay_port is not None:
         written["relayPort"] = rule.relay_port
+    if rule.basic_auth:
+        written["basicAuth"] = list(rule.basic_auth)
     return written
+
+
+def _digests(reader: ObjectReader) -> tuple[str, ...]:
+    digests = reader.texts("basicAuth", most=MAX_USERS, longest=64)
+    if not digests or not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests):
+        raise ReadingError(f"{reader.at('basicAuth')} must list SHA-256 digests in hexadecimal, at least one.")
+    return digests
 
 
 def _checked(check: Callable[[str], str], value: str, place: str) -> str:
@@ -165,6 +178,7 @@ _DURATIONS = {
     "tlsTimeout": "tls_timeout",
     "tcpKeepAlive": "tcp_keep_alive",
     "keepAliveTimeout": "keep_alive_timeout",
+    "responseTimeout": "response_timeout",
 }
 
 
@@ -181,6 +195,8 @@ def _origin_request(value: object, place: str) -> OriginRequest:
                 raise ReadingError(f"{reader.at(key)}: {error}") from None
     if reader.has("keepAliveConnections"):
         found["keep_alive_connections"] = reader.integer("keepAliveConnections", low=0, high=MAX_KEPT_CONNECTIONS)
+    if reader.has("proxyProtocol"):
+        found["proxy_protocol"] = reader.choice("proxyProtocol", PROXY_PROTOCOLS)
     if reader.has("noTLSVerify"):
         found["no_tls_verify"] = reader.boolean("noTLSVerify")
     host_header = reader.optional_text("httpHostHeader", longest=MAX_NAME + 6)
@@ -197,7 +213,7 @@ def _origin_request(value: object, place: str) -> OriginRequest:
 
 
 def _write_origin_request(request: OriginRequest) -> JSON:
-    return {
+    written: JSON = {
         **{key: format_ms(getattr(request, name)) for key, name in _DURATIONS.items()},
         "keepAliveConnections": request.keep_alive_connections,
         "httpHostHeader": request.http_host_header,
@@ -205,3 +221,6 @@ def _write_origin_request(request: OriginRequest) -> JSON:
         "noTLSVerify": request.no_tls_verify,
         "ca": request.ca,
     }
+    if request.proxy_protocol:
+        written["proxyProtocol"] = f"V{request.proxy_protocol}"
+    return written

@@ -8,7 +8,7 @@ this package hold normalised hostnames, checked paths and addresses; nobody chec
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from culvert_ingress.durations import parse
 
@@ -102,6 +102,7 @@ Service = HTTPService | UnixService | TCPService | StatusService | HelloWorldSer
 class OriginRequest:
     """How an origin is spoken to; cloudflared's names and defaults. Durations are milliseconds.
 
+    A `proxy_protocol` (1 or 2) makes every connection one visitor's: none is kept for another request.
     `ca` is PEM text of certificates that replace the system's roots for this origin; None keeps the system's.
     """
 
@@ -110,10 +111,12 @@ class OriginRequest:
     tcp_keep_alive: int = parse("30s")  # 0: off
     keep_alive_connections: int = 100  # idle connections kept per origin; 0: none
     keep_alive_timeout: int = parse("90s")
+    response_timeout: int = parse("100s")  # from the request's end to the response's head; 0: never
     http_host_header: str | None = None
     origin_server_name: str | None = None
     no_tls_verify: bool = False
     ca: str | None = None
+    proxy_protocol: int = 0  # version of the PROXY header that goes first on each connection; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ class Rule:
 
     `relay_port` is the relay's TCP port whose connections this rule takes, besides those for its hostname; a rule
     that has one and no hostname takes no others. Only a TCPService that is not passed through by name may have one.
+    `basic_auth` are SHA-256 digests (hexadecimal) of the `user:password` pairs that visitors must give one of; none: no
+    authentication.
     """
 
     id: str
@@ -130,6 +135,7 @@ class Rule:
     service: Service
     origin_request: OriginRequest = OriginRequest()
     relay_port: int | None = None
+    basic_auth: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def by_port_only(self) -> bool:

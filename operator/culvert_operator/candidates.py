@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 from culvert_ingress.durations import DurationError
 from culvert_ingress.durations import parse as parse_duration
-from culvert_ingress.hostnames import HostnameError, normalise_pattern
+from culvert_ingress.hostnames import normalise_pattern
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name
 from culvert_ingress.paths import PathValueError, check_path
+from culvert_ingress.rule_json import PROXY_PROTOCOLS
 from culvert_ingress.rules import OriginRequest, PathMatch, PathType
 from culvert_operator.api.binding import Binding, RuleSpec
 from culvert_operator.api.claim import ClaimPath
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.grants import Grants, NotGranted
 from culvert_operator.keys import ObjectKey
+from culvert_protocol.granted import check_sources, port_name
 
 MIN_STATUS, MAX_STATUS = 200, 599
 _PATH_TYPES = {"PathPrefix": PathType.PREFIX, "Exact": PathType.EXACT, "RegularExpression": PathType.REGEX}
@@ -29,13 +31,22 @@ _PATH_TYPES = {"PathPrefix": PathType.PREFIX, "Exact": PathType.EXACT, "RegularE
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rule that could be served; ``origin`` lacks only the CA, which is a reference."""
+    """A rule that could be served; ``origin`` lacks only the CA, which is a reference.
+
+    The ``hostname`` of a TCP rule is ``tcp:<port>``: ports are claimed, granted and reported as names are.
+    """
 
     binding: Binding
     rule: RuleSpec
     hostname: str
     path: PathMatch
     origin: OriginRequest
+    sources: tuple[str, ...] = ()
+
+    @property
+    def terms(self) -> tuple[str, tuple[str, ...]]:
+        """What all rules of one hostname must have in common, because the relay knows no rules."""
+        return self.rule.protocol, self.sources
 
     @property
     def claim_path(self) -> ClaimPath:
@@ -87,15 +98,19 @@ def _examine(
     binding: Binding, rule: RuleSpec, grants: Grants, namespace: Namespace, used: Counter[tuple[int, str]]
 ) -> Outcome:
     try:
-        hostname = str(normalise_pattern(rule.hostname))
-    except HostnameError as error:
+        hostname = _name(rule)
+    except ValueError as error:
         return Rejected(rule, "", "InvalidRule", str(error))
     try:
+        sources = tuple(sorted(check_sources(rule.allowed_sources)))
         path = _path(rule)
         origin = _origin(rule)
     except (PathValueError, DurationError, OriginFieldError, ValueError) as error:
         return Rejected(rule, hostname, "InvalidRule", str(error))
-    granted = grants.allow(hostname, namespace)
+    if rule.protocol == "TCP":
+        granted = grants.allow_port(rule.relay_port, namespace)
+    else:
+        granted = grants.allow(hostname, namespace)
     if isinstance(granted, NotGranted):
         return Rejected(rule, hostname, granted.reason, granted.message)
     slot = (granted.index, namespace.name)
@@ -108,7 +123,18 @@ def _examine(
             ".maxRules); remove rules or ask the Tunnel's owner.",
         )
     used[slot] += 1
-    return Candidate(binding, rule, hostname, path, origin)
+    return Candidate(binding, rule, hostname, path, origin, sources)
+
+
+def _name(rule: RuleSpec) -> str:
+    """What the rule claims: its hostname in normal form, or its port."""
+    if rule.protocol not in ("HTTP", "TCP", "TLS"):
+        raise ValueError(f"The protocol {rule.protocol!r} is not known; write HTTP, TCP or TLS.")
+    if rule.protocol != "TCP":
+        return str(normalise_pattern(rule.hostname))
+    if not 1 <= rule.relay_port <= 65535:
+        raise ValueError("A TCP rule needs a relayPort from 1 to 65535.")
+    return port_name(rule.relay_port)
 
 
 def _path(rule: RuleSpec) -> PathMatch:
@@ -116,6 +142,8 @@ def _path(rule: RuleSpec) -> PathMatch:
     if kind is None:
         raise ValueError(f"The path type {rule.path_type!r} is not known; write {', '.join(_PATH_TYPES)}.")
     value = rule.path
+    if rule.protocol != "HTTP" and (kind is not PathType.PREFIX or value != "/"):
+        raise ValueError("TCP and TLS have no paths; remove path.")
     if kind is PathType.PREFIX:
         # /api and /api/ are the same prefix (whole segments); two spellings would be two claims.
         value = value.rstrip("/") or "/"
@@ -129,10 +157,19 @@ def _origin(rule: RuleSpec) -> OriginRequest:
         raise ValueError(f"httpStatus {rule.http_status} is not a final status; write {MIN_STATUS} to {MAX_STATUS}.")
     if rule.service is not None and rule.service.scheme not in ("http", "https"):
         raise ValueError(f"The scheme {rule.service.scheme!r} is not known; write http or https.")
+    if rule.protocol != "HTTP" and rule.service is None:
+        raise ValueError("A TCP or TLS rule needs a service.")
+    if rule.origin.proxy_protocol not in PROXY_PROTOCOLS:
+        raise ValueError(f"The proxyProtocol {rule.origin.proxy_protocol!r} is not known; write None, V1 or V2.")
     header, name = rule.origin.http_host_header, rule.origin.origin_server_name
     return OriginRequest(
         connect_timeout=parse_duration(rule.origin.connect_timeout),
+        tls_timeout=parse_duration(rule.origin.tls_timeout),
+        tcp_keep_alive=parse_duration(rule.origin.tcp_keep_alive),
+        keep_alive_timeout=parse_duration(rule.origin.keep_alive_timeout),
+        keep_alive_connections=rule.origin.keep_alive_connections,
         http_host_header=check_host_header(header) if header is not None else None,
         origin_server_name=check_server_name(name) if name is not None else None,
         no_tls_verify=rule.origin.no_tls_verify,
+        proxy_protocol=PROXY_PROTOCOLS[rule.origin.proxy_protocol],
     )

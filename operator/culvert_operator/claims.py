@@ -49,6 +49,7 @@ from culvert_operator.api.claim import (
 from culvert_operator.candidates import Candidate, Rejected, by_age
 from culvert_operator.keys import ObjectKey
 from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimOp, ClaimUpdate
+from culvert_protocol.granted import port_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,42 @@ def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaite
     return Awaiting(candidate)
 
 
+def agree(judged: Mapping[ObjectKey, tuple[Verdict, ...]], register: Register) -> dict[ObjectKey, tuple[Verdict, ...]]:
+    """Rejects rules whose protocol or allowed sources differ from those of the rule that has its hostname longest.
+
+    The relay knows hostnames, not rules: a hostname is either HTTP or TLS, and one restriction holds for all of it.
+    """
+    first: dict[str, Candidate] = {}
+    for verdicts in judged.values():
+        for candidate in verdicts:
+            if isinstance(candidate, Candidate):
+                known = first.setdefault(candidate.hostname, candidate)
+                if _rank(candidate, register) < _rank(known, register):
+                    first[candidate.hostname] = candidate
+
+    def settled(verdict: Verdict) -> Verdict:
+        winner = first[verdict.hostname] if isinstance(verdict, Candidate) else None
+        if not isinstance(verdict, Candidate) or winner is None or winner.terms == verdict.terms:
+            return verdict
+        other = f"{winner.binding.meta.name}/{winner.rule.name}"
+        said = f"{verdict.hostname} is served with other allowedSources by {other}; write the same in all its rules."
+        if winner.rule.protocol != verdict.rule.protocol:
+            said = (
+                f"{verdict.hostname} is served as {winner.rule.protocol} by {other}; a hostname has one protocol, so "
+                "choose another hostname."
+            )
+        return Rejected(verdict.rule, verdict.hostname, "HostnameConflict", said)
+
+    return {key: tuple(settled(verdict) for verdict in verdicts) for key, verdicts in judged.items()}
+
+
+def _rank(candidate: Candidate, register: Register) -> tuple[int, str, str]:
+    claim = register.get(candidate.hostname)
+    paths = claim.paths if claim is not None else ()
+    place = paths.index(candidate.claim_path) if candidate.claim_path in paths else len(paths)
+    return place, candidate.binding.meta.name, candidate.rule.name
+
+
 def _bare(candidate: Candidate) -> tuple[str, str]:
     return (str(candidate.path.type), candidate.path.value)
 
@@ -293,7 +330,8 @@ def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
     if winner.namespace == namespace:
         said = f"{hostname} is held by this namespace in the Tunnel {winner.tunnel}; remove it there, or bind it there."
     elif winner.hostname == hostname:
-        said = f"{hostname} is held by another namespace; choose another hostname, or wait until it is given up."
+        what = "hostname" if port_of(hostname) is None else "port"
+        said = f"{hostname} is held by another namespace; choose another {what}, or wait until it is given up."
     elif is_wildcard(winner.hostname) and covers(winner.hostname, hostname):
         said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname."
     else:

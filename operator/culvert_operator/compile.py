@@ -20,18 +20,23 @@ from culvert_ingress.addresses import AddressError, join_address, split_address
 from culvert_ingress.document import ConnectorSettings, Document, DocumentError, RelayTarget
 from culvert_ingress.ordering import ordered
 from culvert_ingress.origin_fields import OriginFieldError, check_server_name
-from culvert_ingress.rules import Rule
+from culvert_ingress.relay_ports import tls_names
+from culvert_ingress.rules import Rule, TCPService
 from culvert_operator.api.claim import Claim, claim_name, milliseconds
 from culvert_operator.api.meta import Raw, mapping, text
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.candidates import Candidate, by_age
-from culvert_operator.issue import CONFIG_KEY, MAX_CONFIG_BYTES
+from culvert_operator.issue import CONFIG_KEY, MAX_CONFIG_BYTES, granted
 from culvert_operator.keys import ObjectKey
 from culvert_operator.options import Options
 from culvert_operator.references import Resolved, Unresolved, certificates
 from culvert_operator.world import GrantName
+from culvert_protocol.granted import port_name, port_of
 from culvert_protocol.keys import PublicKey
 from culvert_protocol.statements import StatementError, read_grant, verify_grant
+
+UNRESOLVED = "unresolved.invalid"
+"""A name that no resolver knows (RFC 6761): the service of a TCP rule whose reference cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,23 @@ def rule_id(candidate: Candidate) -> str:
 def served_rules(resolved: Iterable[tuple[Candidate, Resolved]]) -> tuple[Rule, ...]:
     """The rules of accepted candidates, in matching order."""
     declared = sorted(resolved, key=lambda pair: (by_age(pair[0].binding), pair[0].binding.rules.index(pair[0].rule)))
-    return ordered(Rule(rule_id(c), c.hostname, c.path, r.service, r.origin) for c, r in declared)
+    return ordered(_rule(c, r) for c, r in declared)
+
+
+def _rule(candidate: Candidate, resolved: Resolved) -> Rule:
+    identity, service, origin = rule_id(candidate), resolved.service, resolved.origin
+    if candidate.rule.protocol == "HTTP":
+        return Rule(identity, candidate.hostname, candidate.path, service, origin)
+    if not isinstance(service, TCPService):
+        # A Service that cannot be used: nothing answers for it, so the connection is refused, and the status says why.
+        service = TCPService("tls" if candidate.rule.protocol == "TLS" else "tcp", UNRESOLVED, 1)
+    port = port_of(candidate.hostname)
+    return Rule(identity, "" if port is not None else candidate.hostname, None, service, origin, port)
+
+
+def name_of(rule: Rule) -> str:
+    """What a rule of a document claims: its hostname, or ``tcp:<port>``."""
+    return rule.hostname if rule.relay_port is None else port_name(rule.relay_port)
 
 
 def retained_rules(present: Document | None, served: Sequence[Rule], keep: Callable[[str], bool]) -> tuple[Rule, ...]:
@@ -78,9 +99,9 @@ def retained_rules(present: Document | None, served: Sequence[Rule], keep: Calla
     """
     if present is None:
         return ()
-    hostnames, ids = {rule.hostname for rule in served}, {rule.id for rule in served}
-    left = (r for r in present.rules if r.hostname not in hostnames and keep(r.hostname))
-    return tuple(replace(r, id=f"{r.id}~{claim_name(r.hostname)[2:14]}") if r.id in ids else r for r in left)
+    hostnames, ids = {name_of(rule) for rule in served}, {rule.id for rule in served}
+    left = (r for r in present.rules if name_of(r) not in hostnames and keep(name_of(r)))
+    return tuple(replace(r, id=f"{r.id}~{claim_name(name_of(r))[2:14]}") if r.id in ids else r for r in left)
 
 
 def document(tunnel: Tunnel, relay: RelayTarget, served: Sequence[Rule], retained: Sequence[Rule]) -> Document:
@@ -95,11 +116,15 @@ def document(tunnel: Tunnel, relay: RelayTarget, served: Sequence[Rule], retaine
     )
 
 
-def grant_names(content: Document, claims: Mapping[str, Claim], tunnel: ObjectKey) -> tuple[GrantName, ...]:
-    """The hostnames of the document whose claims this Tunnel holds, with the claims' times."""
-    held = ((hostname, claims.get(claim_name(hostname))) for hostname in content.hostnames())
+def grant_names(
+    content: Document, claims: Mapping[str, Claim], tunnel: ObjectKey, sources: Mapping[str, tuple[str, ...]]
+) -> tuple[GrantName, ...]:
+    """The names and ports of the document whose claims this Tunnel holds, with the claims' times and who may come."""
+    passed = set(tls_names(content.rules))
+    names = (*content.hostnames(), *map(port_name, content.relay_ports()))
+    held = ((hostname, claims.get(claim_name(hostname))) for hostname in names)
     return tuple(
-        GrantName(hostname, milliseconds(claim.claimed_at))
+        GrantName(hostname, milliseconds(claim.claimed_at), hostname in passed, sources.get(hostname, ()))
         for hostname, claim in held
         if claim is not None and claim.hostname == hostname and claim.tunnel == tunnel
     )
@@ -149,7 +174,7 @@ def is_current(
     return (
         grant.tunnel.subject == subject
         and grant.version == present.version
-        and [(n.hostname, n.claimed_at) for n in grant.names] == [(n.hostname, n.claimed_at) for n in names]
+        and granted(names) == (grant.names, grant.tls_names, grant.tcp_ports)
         and now < grant.issued_at + options.credential_renewal_seconds
     )
 
@@ -164,7 +189,8 @@ def granted_until(present: Document, options: Options) -> float | None:
 
 def packed_size(content: Document, names: Sequence[GrantName]) -> int:
     """About how many bytes the document takes with its grant, as it is stored (gzip, then base64)."""
-    listed = json.dumps([{"hostname": n.hostname, "claimedAt": n.claimed_at} for n in names]).encode()
+    written = [{"hostname": n.hostname, "claimedAt": n.claimed_at, "allowedSources": n.sources} for n in names]
+    listed = json.dumps(written).encode()
     grant = len(zlib.compress(base64.urlsafe_b64encode(listed)))
     return (len(content.gzipped()) + grant) * 4 // 3
 

@@ -7,9 +7,11 @@ still leave it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from culvert_ingress.document import Document, RelayTarget
+from culvert_ingress.rules import Rule
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.access import config_map
 from culvert_operator.children.metadata import at_version, is_ours
@@ -20,6 +22,7 @@ from culvert_operator.compile import (
     grant_names,
     granted_until,
     is_current,
+    name_of,
     next_version,
     present_document,
     relay_target,
@@ -34,6 +37,7 @@ from culvert_operator.records import Records
 from culvert_operator.relations import child
 from culvert_operator.routing import Routing
 from culvert_operator.world import GrantName, IssueConfiguration, Snapshot
+from culvert_protocol.statements import StatementError, read_grant
 
 ACCEPTED = Condition("Accepted", "True", "Accepted", "The Tunnel is served.")
 
@@ -123,7 +127,23 @@ def _content(
 
     served = served_rules(routing.served)
     content = document(tunnel, relay, served, retained_rules(present, served, keep))
-    return content, grant_names(content, snapshot.claims, snapshot.key)
+    sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
+    return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
+
+
+def _with_present(
+    sources: dict[str, tuple[str, ...]], served: Sequence[Rule], present: Document | None
+) -> dict[str, tuple[str, ...]]:
+    """``sources``, and those that were granted before to names that are only kept until their records are gone."""
+    try:
+        grant = read_grant(present.grant) if present is not None and present.grant else None
+    except StatementError:
+        grant = None
+    if grant is None:
+        return sources
+    names = {name_of(rule) for rule in served}
+    before = {n.hostname: n.allowed_sources for n in (*grant.names, *grant.tls_names) if n.allowed_sources}
+    return {**{name: found for name, found in before.items() if name not in names}, **sources}
 
 
 def _accepted(snapshot: Snapshot, tunnel: Tunnel) -> Condition:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from culvert_ingress.hostnames import HostnameError, normalise_pattern
 from culvert_operator.keys import ObjectKey
+from culvert_operator.leadership.election import Terms
 from culvert_operator.options import ANY_NAMESPACE, Options
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -29,7 +30,9 @@ class Settings:
 
     ``options`` is what the planner may know. ``listen`` is ``(host, port)`` for probes and metrics. ``relay_services``
     are Services of the own namespace in front of the in-cluster relay: with any, the operator makes the relay's
-    certificate for their names and ``relay_server_names``.
+    certificate for their names and ``relay_server_names``. ``election`` are the terms of the leader's election; None:
+    this process is the only operator. ``watch_seconds`` is how long the API server is asked to keep a watch (no flag:
+    shorter ones only cost; see :mod:`culvert_operator.cluster.watch`).
     """
 
     options: Options
@@ -37,6 +40,8 @@ class Settings:
     issuer_secret: str = ISSUER_SECRET
     relay_services: tuple[str, ...] = ()
     relay_server_names: tuple[str, ...] = ()
+    election: Terms | None = None
+    watch_seconds: float = 55.0
     log_level: str = "info"
     log_format: str = "text"
 
@@ -67,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
     names("--allowed-hostnames", "HOST", "names beyond which no Tunnel can grant anything (default: no limit)")
+    names("--dns-webhook-urls", "URL", "webhooks that a Tunnel's dns.webhook may name (default: none)")
     parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
     parser.add_argument(
         "--cluster-domain", metavar="DOMAIN", default="cluster.local", help="of Services' names (default: %(default)s)"
@@ -79,6 +85,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     names("--relay-service", "NAME", "Services of the relay in this cluster; makes its certificate")
     names("--relay-server-names", "HOST", "further names for that certificate")
+    parser.add_argument(
+        "--leader-elect", action="store_true", help="several operators: only the one that holds the Lease writes"
+    )
+    terms = Terms()
+    for flag, default, text in (
+        ("lease-duration", terms.lease, "after which a leader that is silent is replaced"),
+        ("renew-deadline", terms.renew, "after which a leader that cannot renew its Lease stops writing"),
+        ("retry-period", terms.retry, "between a leader's renewals"),
+    ):
+        parser.add_argument(
+            f"--leader-elect-{flag}",
+            metavar="SECONDS",
+            type=float,
+            default=default,
+            help=f"{text} (default: %(default)g)",
+        )
     parser.add_argument(
         "--listen", metavar="HOST:PORT", default=LISTEN, help="for probes and metrics (default: %(default)s)"
     )
@@ -106,14 +128,29 @@ def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os
             default_tunnel=default,
             cluster_domain=arguments.cluster_domain,
             image_pull_policy=arguments.connector_image_pull_policy,
+            dns_webhook_urls=_listed(arguments.dns_webhook_urls),
         ),
         listen=_address(arguments.listen),
         issuer_secret=arguments.issuer_secret,
         relay_services=_listed(arguments.relay_service),
         relay_server_names=_listed(arguments.relay_server_names),
+        election=_election(arguments) if arguments.leader_elect else None,
         log_level=environment.get("CULVERT_LOG_LEVEL", "info"),
         log_format=environment.get("CULVERT_LOG_FORMAT", "text"),
     )
+
+
+def _election(arguments: argparse.Namespace) -> Terms:
+    retry = arguments.leader_elect_retry_period
+    terms = Terms(
+        lease=arguments.leader_elect_lease_duration,
+        renew=arguments.leader_elect_renew_deadline,
+        retry=retry,
+        look=min(Terms().look, retry),
+    )
+    if said := terms.problem():
+        raise SettingsError(f"--leader-elect: {said}")
+    return terms
 
 
 def _listed(values: Sequence[str] | None) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class Gatherer:
         """The world of one Tunnel. Raises APIError when some of it cannot be read."""
         reports = await self.connectors.reports(key)
         tunnel = self.world.tunnels.get(key)
-        dns = await self.publishing.view(tunnel, key)
+        dns = await self.publishing.view(tunnel, key, relations.hostnames(key, self.world.bindings_of(key)))
         children = await self._children(key) if tunnel is not None else self._known_children(key)
         self.contents.keep(frozenset(self.world.index.config_maps))
         config_maps: dict[ObjectKey, Mapping[str, str]] = {}
@@ -87,9 +87,12 @@ class Gatherer:
     async def _children(self, key: ObjectKey) -> dict[ChildKey, Raw]:
         """Those that the stores hold, and those that stand at a child's name without culvert's labels."""
         found = self._known_children(key)
+        tunnel = self.world.tunnels.get(key)
+        scales = tunnel is not None and tunnel.connector.autoscaling is not None
         if self.options.may_hold_tunnels(key.namespace):
             for child in relations.children(key.name):
-                if child not in found:
+                # Most Tunnels have no autoscaler: looking for one in every round would be a request for nothing.
+                if child not in found and (scales or child.kind != kinds.AUTOSCALER.name):
                     raw = await self.client.get(kinds.BY_NAME[child.kind], key.namespace, child.name)
                     if raw is not None:
                         found[child] = raw

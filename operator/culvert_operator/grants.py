@@ -41,18 +41,36 @@ class Grants:
     limits: tuple[HostnamePattern, ...] | None
     beyond_limits: tuple[str, ...]
 
-    def allow(self, hostname: str, namespace: Namespace) -> Granted | NotGranted:
-        """Whether ``namespace`` may bind the normalised ``hostname``: the first entry that matches both decides."""
+    def allow_port(self, port: int, namespace: Namespace) -> Granted | NotGranted:
+        """The same for a TCP port of the relay."""
+        open_entries = self._open_to(namespace)
+        if isinstance(open_entries, NotGranted):
+            return open_entries
+        for index, grant, _ in open_entries:
+            if any(low <= port <= high for low, high in grant.tcp_ports):
+                return Granted(index, grant.max_rules)
+        return NotGranted(
+            "HostnameNotAllowed",
+            f"No grant of the Tunnel allows the port {port} to the namespace {namespace.name} (grants.tcpPorts); "
+            "ask the Tunnel's owner.",
+        )
+
+    def _open_to(self, namespace: Namespace) -> list[tuple[int, Grant, tuple[HostnamePattern, ...]]] | NotGranted:
         open_entries = [
             (index, grant, patterns)
             for index, (grant, patterns) in enumerate(self.entries)
             if matches_namespace(grant, namespace, same=self.tunnel_namespace)
         ]
-        if not open_entries:
-            return NotGranted(
-                "NamespaceNotAllowed",
-                f"No grant of the Tunnel names the namespace {namespace.name}; ask the Tunnel's owner for one.",
-            )
+        return open_entries or NotGranted(
+            "NamespaceNotAllowed",
+            f"No grant of the Tunnel names the namespace {namespace.name}; ask the Tunnel's owner for one.",
+        )
+
+    def allow(self, hostname: str, namespace: Namespace) -> Granted | NotGranted:
+        """Whether ``namespace`` may bind the normalised ``hostname``: the first entry that matches both decides."""
+        open_entries = self._open_to(namespace)
+        if isinstance(open_entries, NotGranted):
+            return open_entries
         for index, grant, patterns in open_entries:
             if any(covers(pattern, hostname) for pattern in patterns):
                 if self.limits is not None and not any(covers(limit, hostname) for limit in self.limits):

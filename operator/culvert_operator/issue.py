@@ -8,14 +8,16 @@ Invariant: the same arguments give the same object; nothing secret is in anythin
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import replace
 
 from culvert_operator.api.meta import Raw
 from culvert_operator.credentials import SECRET_KEY
-from culvert_operator.world import Apply, IssueConfiguration, IssueCredential
+from culvert_operator.world import Apply, GrantName, IssueConfiguration, IssueCredential
 from culvert_protocol.credentials_file import CredentialsFile
+from culvert_protocol.granted import GrantedName, GrantedPort, port_of
 from culvert_protocol.keys import IssuerKey, PrivateKey
-from culvert_protocol.statements import GrantedName, sign_credential, sign_grant
+from culvert_protocol.statements import sign_credential, sign_grant
 
 CONFIG_KEY = "config.json.gz"
 MAX_CONFIG_BYTES = 1_000_000
@@ -48,11 +50,14 @@ def credential_secret(
 
 def config_map(issue: IssueConfiguration, *, issuer: IssuerKey, issuer_id: str | None = None) -> Apply:
     """The configuration ConfigMap. Ed25519 is deterministic: signing again gives the same bytes."""
+    names, tls_names, tcp_ports = granted(issue.names)
     grant = sign_grant(
         issuer,
         subject=issue.subject,
         version=issue.document.version,
-        names=[GrantedName(hostname=n.hostname, claimed_at=n.claimed_at) for n in issue.names],
+        names=names,
+        tls_names=tls_names,
+        tcp_ports=tcp_ports,
         issued_at=issue.issued_at,
         expires_at=issue.expires_at,
         issuer_id=issuer_id,
@@ -60,6 +65,22 @@ def config_map(issue: IssueConfiguration, *, issuer: IssuerKey, issuer_id: str |
     data = replace(issue.document, grant=grant).gzipped()
     body: Raw = {**issue.template, "binaryData": {CONFIG_KEY: _encoded(data)}}
     return Apply(issue.child, issue.namespace, body)
+
+
+def granted(
+    names: Iterable[GrantName],
+) -> tuple[tuple[GrantedName, ...], tuple[GrantedName, ...], tuple[GrantedPort, ...]]:
+    """The three lists of a grant: names served as HTTP, names passed through as TLS, and TCP ports."""
+    plain: list[GrantedName] = []
+    passed: list[GrantedName] = []
+    ports: list[GrantedPort] = []
+    for name in names:
+        port = port_of(name.hostname)
+        if port is not None:
+            ports.append(GrantedPort(port, name.claimed_at, name.sources))
+        else:
+            (passed if name.passed else plain).append(GrantedName(name.hostname, name.claimed_at, name.sources))
+    return tuple(plain), tuple(passed), tuple(ports)
 
 
 def _encoded(data: bytes | str) -> str:

@@ -2,7 +2,8 @@
 
 Responsible for: composition, supervision and the address for probes and metrics. Must not know: any rule.
 Invariants: a part that fails is started again, with backoff, while the others go on; the process is ready once every
-store is complete and the issuer's key is there, and it works on nothing before.
+store is complete and, while it leads, the issuer's key is there; it works on nothing before, and on nothing while
+another operator leads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -22,6 +24,7 @@ from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.apply import Hand
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.connection import LoginError, log_in
+from culvert_operator.cluster.elector import Elector
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.cluster.world import World
 from culvert_operator.connectors import Connectors
@@ -30,17 +33,21 @@ from culvert_operator.gather import Gatherer
 from culvert_operator.host import host
 from culvert_operator.issuer import Issuer, IssuerError, ensure_issuer
 from culvert_operator.keys import ObjectKey
+from culvert_operator.leadership.election import Terms
+from culvert_operator.leadership.fence import Fence, always
 from culvert_operator.metrics import CONTENT_TYPE, Metrics
 from culvert_operator.plan import plan
 from culvert_operator.publishing import Publishing
 from culvert_operator.reconcile import Reconciler
 from culvert_operator.relay_certificate import ensure_relay_certificate, relay_names
+from culvert_operator.throttle import Throttle
 from culvert_operator.worker import Watcher, Workers
 from culvert_transport.logs import configure
 
 CERTIFICATE_SECONDS = 3600.0
 FIRST_RETRY = 0.5
 LAST_RETRY = 15.0
+LEASE_NAME = "culvert-operator"
 
 _log = logging.getLogger(__name__)
 
@@ -52,13 +59,19 @@ class Operator:
         self._settings = settings
         self._now = now
         self._metrics = Metrics()
-        self._client = Client(log_in)
+        self._fence = Fence(refused=self._metrics.fenced) if settings.election is not None else always()
+        self._client = Client(log_in, fence=self._fence, answered=self._metrics.answered)
+        self._leading = settings.election is None
+        self._synced = False
         self._workers = Workers(self._work, watcher=Watcher(finished=self._metrics.finished, depth=self._metrics.depth))
         self._world = World(settings.options, self._workers.mark)
-        self._connectors = Connectors(self._workers.mark)
+        self._reported = Throttle(self._workers.mark)
+        self._connectors = Connectors(self._reported)
         self._world.pods.listen(self._connectors.on_pod)
         self._contents = Contents(self._client, self._world.config_maps)
-        self._publishing = Publishing(self._contents, counted=self._metrics.dns_change)
+        self._publishing = Publishing(
+            self._contents, metrics=self._metrics.dns, webhook_urls=settings.options.dns_webhook_urls
+        )
         self._reconciler: Reconciler | None = None
 
     async def run(self) -> None:
@@ -66,23 +79,60 @@ class Operator:
         runner = await self._serve()
         try:
             async with asyncio.TaskGroup() as group:
-                for reflector in self._world.reflectors(self._client):
+                for reflector in self._world.reflectors(self._client, self._settings.watch_seconds):
                     group.create_task(self._supervised(reflector.run))
+                await self._world.synced()
+                self._synced = True
+                if self._settings.election is None:
+                    await self._lead()
+                else:
+                    await self._stand_for_election(self._settings.election)
+        finally:
+            await self._workers.close()
+            await self._connectors.close()
+            self._reported.close()
+            await self._publishing.close()
+            await self._client.close()
+            await runner.cleanup()
+
+    async def _stand_for_election(self, terms: Terms) -> None:
+        """Lead whenever the Lease is ours. The stores are kept true meanwhile, so that taking over needs no reading."""
+        client = Client(log_in, answered=self._metrics.answered)
+        elector = Elector(
+            client,
+            self._fence,
+            namespace=self._settings.options.namespace,
+            name=LEASE_NAME,
+            identity=f"{_host_name()}_{uuid.uuid4()}",
+            terms=terms,
+            told=self._turned,
+        )
+        try:
+            await elector.run(self._lead)
+        finally:
+            await client.close()
+
+    def _turned(self, leading: bool) -> None:
+        self._leading = leading
+        self._metrics.leads(leading)
+
+    async def _lead(self) -> None:
+        """All that writes, until cancelled."""
+        self._turned(True)
+        try:
+            async with asyncio.TaskGroup() as group:
                 if self._settings.relay_services:
                     group.create_task(self._supervised(self._keep_relay_certificate))
                 issuer = await self._issuer()
-                await self._world.synced()
                 self._reconciler = self._make_reconciler(issuer)
                 for key in self._world.all_keys():
                     self._workers.mark(key)
                 self._workers.resume()
                 _log.info("the operator is ready", extra={"fields": {"tunnels": len(self._world.tunnels)}})
+                await asyncio.Event().wait()
         finally:
-            await self._workers.close()
-            await self._connectors.close()
-            await self._publishing.close()
-            await self._client.close()
-            await runner.cleanup()
+            self._reconciler = None
+            await self._workers.pause()
 
     async def _work(self, key: ObjectKey) -> float | None:
         assert self._reconciler is not None, "workers are paused until there is one"
@@ -106,9 +156,10 @@ class Operator:
             publishing=self._publishing,
             issuer=issuer,
             metrics=self._metrics,
+            fence=self._fence,
             plan=plan,
             now=self._now,
-            instance=f"culvert-operator-{os.environ.get('HOSTNAME') or socket.gethostname()}",
+            instance=f"culvert-operator-{_host_name()}",
         )
 
     async def _issuer(self) -> Issuer:
@@ -166,13 +217,18 @@ class Operator:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        if self._reconciler is None:
+        if not self._synced or (self._leading and self._reconciler is None):
             missing = [store.kind.name for store in self._world.stores() if not store.synced.is_set()]
             return web.Response(status=503, text=f"waiting for {', '.join(missing) or 'the issuer key'}\n")
         return web.Response(text="ok\n")
 
     async def _exposition(self, request: web.Request) -> web.Response:
+        self._metrics.holds(self._world.bindings, len(self._world.claims))
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _host_name() -> str:
+    return os.environ.get("HOSTNAME") or socket.gethostname()
 
 
 def run(settings: Settings) -> int:

@@ -6,14 +6,23 @@ Invariant: the cardinality is bounded: by results, actions and the number of Tun
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from culvert_operator.dns.policies import Action
-from culvert_operator.dns.provider import ChangeResult, Result
+from culvert_operator.api.binding import Binding
+from culvert_operator.api.meta import text
+from culvert_operator.conditions.condition import by_type
+from culvert_operator.conditions.reasons import REASONS
+from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.keys import ObjectKey
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+BINDING_CONDITIONS = {
+    (row.type, status) for row in REASONS if row.kind == "TunnelBinding" for status in ("True", "False", "Unknown")
+}
 
 
 class Metrics:
@@ -38,15 +47,7 @@ class Metrics:
         self._depth = Gauge(
             "culvert_operator_queue_depth", "Tunnels that wait to be worked on.", registry=self.registry
         )
-        self._dns = Counter(
-            "culvert_dns_changes_total",
-            "Changes of DNS names that were tried.",
-            ["action", "result"],
-            registry=self.registry,
-        )
-        for action in Action:
-            for ending in Result:
-                self._dns.labels(action.value, ending.value)
+        self.dns = DNSMetrics(self.registry)
         self._expiry = Gauge(
             "culvert_credential_expiry_timestamp_seconds",
             "When a Tunnel's credential ends.",
@@ -62,6 +63,28 @@ class Metrics:
             "culvert_operator_writes_total", "Objects written to the API server for Tunnels.", registry=self.registry
         )
 
+        self._requests = Counter(
+            "culvert_operator_api_requests_total",
+            "Requests to the API server by method (or WATCH) and status; 0: no answer, or a watch that broke off.",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self._bindings = Gauge(
+            "culvert_operator_bindings",
+            "TunnelBindings by condition and its status.",
+            ["condition", "status"],
+            registry=self.registry,
+        )
+        self._claims = Gauge("culvert_operator_claims", "HostnameClaims that there are.", registry=self.registry)
+        self._leader = Gauge(
+            "culvert_operator_leader", "1 while this operator leads; the others stand by.", registry=self.registry
+        )
+        self._fenced = Counter(
+            "culvert_operator_fenced_writes_total",
+            "Writes that were held back because the operator did not, or no longer, lead.",
+            registry=self.registry,
+        )
+
     def finished(self, result: str, seconds: float) -> None:
         """A key's work ended."""
         self._reconciled.labels(result).inc()
@@ -70,10 +93,6 @@ class Metrics:
     def depth(self, dirty: int) -> None:
         """So many keys wait."""
         self._depth.set(dirty)
-
-    def dns_change(self, result: ChangeResult) -> None:
-        """A change was tried."""
-        self._dns.labels(result.action.value, result.result.value).inc()
 
     def credential(self, tunnel: ObjectKey, expires_at: float | None) -> None:
         """A Tunnel's credential ends then; None: it has none (any more)."""
@@ -87,6 +106,26 @@ class Metrics:
     def relay_certificate(self, expires_at: float) -> None:
         """The in-cluster relay's certificate ends then."""
         self._relay.set(expires_at)
+
+    def answered(self, verb: str, code: int) -> None:
+        """The API server answered with ``code``; 0: it did not."""
+        self._requests.labels(verb, code).inc()
+
+    def holds(self, bindings: Iterable[Binding], claims: int) -> None:
+        """The objects that there are now."""
+        counts = Counts((name, text(c.get("status"))) for b in bindings for name, c in by_type(b.status).items())
+        self._bindings.clear()
+        for condition, status in sorted(BINDING_CONDITIONS):
+            self._bindings.labels(condition, status).set(counts[condition, status])
+        self._claims.set(claims)
+
+    def leads(self, leading: bool) -> None:
+        """Whether this process leads now."""
+        self._leader.set(leading)
+
+    def fenced(self) -> None:
+        """A write was held back."""
+        self._fenced.inc()
 
     def wrote(self, count: int) -> None:
         """So many objects were written."""

@@ -22,6 +22,7 @@ class Options:
     stand (``("*",)`` for any); empty means only ``namespace``. ``allowed_hostnames`` are the patterns (exact or
     ``*.suffix``) beyond which no Tunnel can grant anything; empty means no limit. ``default_tunnel`` is used by
     bindings without a ``tunnelRef``. ``image`` is the connectors' image when a Tunnel names none.
+    ``dns_webhook_urls`` are the webhooks that a Tunnel's ``dns.webhook`` may name.
     """
 
     namespace: str
@@ -33,6 +34,7 @@ class Options:
     credential_lifetime_seconds: int = 30 * 86400
     credential_renewal_seconds: int = 86400
     image_pull_policy: str = "IfNotPresent"
+    dns_webhook_urls: tuple[str, ...] = ()
 
     def may_hold_tunnels(self, namespace: str) -> bool:
         """Whether a Tunnel in ``namespace`` is one that this operator serves."""

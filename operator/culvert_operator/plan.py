@@ -24,6 +24,7 @@ from culvert_operator.api.binding import Binding
 from culvert_operator.api.meta import Meta, Raw
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.claims import Register
+from culvert_operator.compile import name_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -53,8 +54,9 @@ from culvert_operator.statuses.binding import (
     unserved_status,
 )
 from culvert_operator.statuses.patch import status_patch, transitions
-from culvert_operator.statuses.tunnel import Counts, deleting_status, refused_status, tunnel_status
+from culvert_operator.statuses.tunnel import Counts, deleting_status, paused_status, refused_status, tunnel_status
 from culvert_operator.upkeep import Upkeep, keep_up
+from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Event, FinalizerOp, Plan, Snapshot, StatusPatch
 
 BLOCKED_RECHECK_SECONDS = 60.0
@@ -67,6 +69,8 @@ DNS_RECHECK_SECONDS = 300.0
 
 def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
+    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
+        return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)
     tunnel = snapshot.tunnel if phase is not Phase.ABSENT else None
     parts = _sort(snapshot)
@@ -78,12 +82,14 @@ def plan(snapshot: Snapshot) -> Plan:
         configured = configure(snapshot, tunnel, routing, records, configured)
         upkeep = keep_up(snapshot, tunnel, configured)
     fleet = muster(snapshot.reports)
+    leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r) for k, r in routing.bindings.items()}
     verdicts = {
         k: programmed_condition(r, proofs[k], fleet, version=configured.version) for k, r in routing.bindings.items()
     }
     if phase is Phase.SERVED:
-        records = _records(snapshot, phase, tunnel, routing, verdicts)
+        withdraw = leaves_at is not None and leaves_at <= snapshot.now
+        records = _records(snapshot, phase, tunnel, routing, verdicts, withdraw=withdraw)
     scribe = _Scribe(snapshot, phase, tunnel, configured, records)
     for binding in sorted(snapshot.bindings, key=lambda b: b.meta.key):
         if binding.meta.key not in parts.mine:
@@ -102,13 +108,22 @@ def plan(snapshot: Snapshot) -> Plan:
         claims=routing.claims,
         credential=upkeep.credential,
         apply=upkeep.apply,
+        delete=upkeep.delete,
         configuration=configured.issue,
         statuses=tuple(scribe.statuses),
         dns=records.changes,
+        dns_figures=records.figures,
         events=tuple(scribe.events),
         finalizers_remove=tuple(scribe.removed),
-        requeue_after=_requeue(snapshot, phase, routing, configured, records),
+        requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at),
     )
+
+
+def _paused(tunnel: Tunnel, snapshot: Snapshot) -> Plan:
+    """Nothing, but saying so: whatever is there stays there, and Pods, traffic and records with it."""
+    status = paused_status(tunnel, now=snapshot.now)
+    patch = status_patch("Tunnel", tunnel.meta, tunnel.status, status)
+    return Plan(statuses=(patch,) if patch is not None else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +143,7 @@ def _route(snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, parts: _Part
     listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
     routed: set[str] = set()
     if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
-        routed = {rule.hostname for rule in configured.present.rules}
+        routed = {name_of(rule) for rule in configured.present.rules}
     served = phase is Phase.SERVED and tunnel is not None
     return route(
         snapshot,
@@ -153,6 +168,8 @@ def _records(
     tunnel: Tunnel | None,
     routing: Routing,
     verdicts: Mapping[ObjectKey, Condition],
+    *,
+    withdraw: bool = False,
 ) -> Records:
     """The Tunnel's records; without ``verdicts`` nothing new may be published, but old records are known."""
     return plan_records(
@@ -164,6 +181,7 @@ def _records(
         staying=routing.staying,
         bindings=snapshot.bindings,
         give_up=gives_up(snapshot),
+        withdraw=withdraw,
     )
 
 
@@ -172,7 +190,7 @@ def _wanted(snapshot: Snapshot, routing: Routing, verdicts: Mapping[ObjectKey, C
     register = Register(snapshot.claims.values())
     serving: dict[str, list[Binding]] = {}
     for routed in routing.bindings.values():
-        for hostname in routed.hostnames:
+        for hostname in routed.names:
             serving.setdefault(hostname, []).append(routed.binding)
     wanted = []
     for hostname, bindings in sorted(serving.items()):
@@ -185,7 +203,12 @@ def _wanted(snapshot: Snapshot, routing: Routing, verdicts: Mapping[ObjectKey, C
 
 
 def _requeue(
-    snapshot: Snapshot, phase: Phase, routing: Routing, configured: Configured, records: Records
+    snapshot: Snapshot,
+    phase: Phase,
+    routing: Routing,
+    configured: Configured,
+    records: Records,
+    leaves_at: float | None,
 ) -> float | None:
     """When to look again though nothing has changed: renewals, foreign claims, and zones that others write too."""
     waits = []
@@ -195,6 +218,7 @@ def _requeue(
         moments = [configured.renew_at] if configured.renew_at is not None else []
         if snapshot.credential is not None and not snapshot.credential.problem:
             moments.append(renewal_at(snapshot.credential, snapshot.options))
+        moments += [leaves_at] if leaves_at is not None and leaves_at > snapshot.now else []
         waits += [max(1.0, moment - snapshot.now) for moment in moments]
         if any(r.reason == "HostnameConflict" for b in routing.bindings.values() for r in b.rejected):
             waits.append(BLOCKED_RECHECK_SECONDS)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from culvert_operator.api.tunnel import DNSSettings, Tunnel
+from culvert_operator.api.dns import DNSSettings
+from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.backoff import Backoff
-from culvert_operator.cluster.texts import ConfigMapText, Contents
+from culvert_operator.cluster.texts import ConfigMapText, Contents, SecretKey
+from culvert_operator.dns.limits import refusal
+from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.dns.provider import ChangeResult, ProviderConfig, ProviderError, Result, provider
 from culvert_operator.dns.registry import Registry
@@ -37,6 +40,8 @@ class _Desk:
     registry: Registry
     failures: dict[str, str] = field(default_factory=dict)
     zones: dict[str, _Zone] = field(default_factory=dict)
+    refused: DNSView = field(default_factory=DNSView)
+    not_before: float = 0.0
 
 
 class Publishing:
@@ -46,16 +51,23 @@ class Publishing:
         self,
         contents: Contents,
         *,
-        counted: Callable[[ChangeResult], None] = lambda result: None,
+        metrics: DNSMetrics,
+        webhook_urls: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._contents = contents
-        self._counted = counted
+        self._metrics = metrics
+        self._webhook_urls = tuple(webhook_urls)
         self._clock = clock
+        self._now = now
         self._desks: dict[ObjectKey, _Desk] = {}
 
-    async def view(self, tunnel: Tunnel | None, key: ObjectKey) -> DNSView | None:
-        """What the Tunnel's zones hold; None without DNS. A view with ``error`` when that cannot be told."""
+    async def view(self, tunnel: Tunnel | None, key: ObjectKey, names: Collection[str] = ()) -> DNSView | None:
+        """What the Tunnel's zones hold (those of ``names``, where it lists none); None without DNS.
+
+        A view with ``error`` when that cannot be told.
+        """
         if tunnel is None or tunnel.dns is None:
             await self._drop(key)
             return None
@@ -63,7 +75,14 @@ class Publishing:
             desk = await self._desk(tunnel, tunnel.dns)
         except ProviderError as error:
             return DNSView(error=str(error))
-        view = await desk.registry.view()
+        started = self._clock()
+        if started < desk.not_before:
+            return desk.refused
+        view = await desk.registry.view(names)
+        ended = self._clock()
+        self._metrics.read(key, ended - started, succeeded_at=self._now() if view.error is None else None)
+        if view.retry_after:
+            desk.refused, desk.not_before = view, ended + min(view.retry_after, LAST_RETRY)
         return replace(view, failures=dict(desk.failures))
 
     async def apply(self, key: ObjectKey, changes: Sequence[ZoneChanges]) -> tuple[tuple[ChangeResult, ...], float]:
@@ -82,17 +101,20 @@ class Publishing:
                 due.append(zone)
         found: list[ChangeResult] = []
         for zone in due:
+            started = self._clock()
             results = await desk.registry.apply([zone])
+            self._metrics.wrote(self._clock() - started)
             state = desk.zones[zone.zone]
             if any(result.result is Result.FAILED for result in results):
-                delay = state.backoff.next()
+                asked = max(result.retry_after for result in results)
+                delay = max(state.backoff.next(), min(asked, LAST_RETRY))
                 state.not_before = self._clock() + delay
                 wait = max(wait, delay)
             else:
                 state.backoff.reset()
             found.extend(results)
         for result in found:
-            self._counted(result)
+            self._metrics.change(result)
             if result.result is Result.FAILED:
                 desk.failures[result.name] = result.message
             else:
@@ -105,12 +127,17 @@ class Publishing:
         if desk is not None and desk.settings == settings:
             return desk
         await self._drop(key)
-        config = ProviderConfig(zones=settings.zones)
-        if settings.zonefile is not None:
-            where = settings.zonefile.config_map
+        refused = refusal(settings.provider, dict(settings.settings), webhook_urls=self._webhook_urls)
+        if refused is not None:
+            raise ProviderError(refused)
+        text, secret = None, None
+        if settings.config_map is not None:
+            where = settings.config_map
             text = ConfigMapText(self._contents, ObjectKey(key.namespace, where.name), where.key)
-            zones = (settings.zonefile.zone,) if settings.zonefile.zone else settings.zones
-            config = ProviderConfig(zones=zones, text=text)
+        if settings.secret is not None:
+            where = settings.secret
+            secret = SecretKey(self._contents.client, ObjectKey(key.namespace, where.name), where.key)
+        config = ProviderConfig(dict(settings.settings), settings.zones, text, secret)
         made = self._desks[key] = _Desk(settings, Registry(provider(settings.provider, config)))
         return made
 
@@ -118,6 +145,7 @@ class Publishing:
         desk = self._desks.pop(key, None)
         if desk is not None:
             await desk.registry.provider.close()
+        self._metrics.forget(key)
 
     async def close(self) -> None:
         """Close all providers."""

@@ -23,6 +23,7 @@ from culvert_operator.gather import Gatherer
 from culvert_operator.issue import config_map, credential_secret
 from culvert_operator.issuer import Issuer
 from culvert_operator.keys import ChildKey, ObjectKey
+from culvert_operator.leadership.fence import Fence, NotLeader
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
 from culvert_operator.worker import Retry
@@ -47,6 +48,7 @@ class Reconciler:
     publishing: Publishing
     issuer: Issuer
     metrics: Metrics
+    fence: Fence
     plan: Callable[[Snapshot], Plan]
     now: Callable[[], float]
     instance: str
@@ -60,7 +62,11 @@ class Reconciler:
             except APIError as error:
                 raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
             planned = self.plan(snapshot)
+            if self._forget(key, planned):
+                continue
             self._observe(snapshot)
+            if snapshot.dns is not None and snapshot.dns.error is None:
+                self.metrics.dns.figures(key, planned.dns_figures)
             if planned.is_empty:
                 return planned.requeue_after
             outcome = await self._carry_out(planned, snapshot)
@@ -76,6 +82,16 @@ class Reconciler:
         held = snapshot.credential
         known = snapshot.tunnel is not None and held is not None and held.expires_at > 0
         self.metrics.credential(snapshot.key, float(held.expires_at) if held is not None and known else None)
+
+    def _forget(self, key: ObjectKey, planned: Plan) -> bool:
+        """Let go of refusals of what is no longer to be written; whether there were any."""
+        before: Mapping[ChildKey, str] = self.refused.get(key, {})
+        after = {c: said for c, said in before.items() if c in planned.children}
+        if after:
+            self.refused[key] = after
+        else:
+            self.refused.pop(key, None)
+        return after != before
 
     def _remember(self, key: ObjectKey, outcome: Outcome) -> bool:
         """Keep what was refused for good, for the next snapshots; whether that is news."""
@@ -128,9 +144,16 @@ class Reconciler:
             await self.hand.apply(document, outcome)
         for child in planned.apply:
             await self.hand.apply(child, outcome)
+        for unwanted in planned.delete:
+            await self.hand.delete(unwanted, outcome)
 
     async def _dns(self, planned: Plan, snapshot: Snapshot, outcome: Outcome) -> None:
         if not planned.dns:
+            return
+        try:
+            self.fence.left()
+        except NotLeader as error:
+            outcome.errors.append(f"DNS: {error}")
             return
         results, wait = await self.publishing.apply(snapshot.key, planned.dns)
         for result in results:

@@ -16,10 +16,13 @@ from ipaddress import ip_address
 from culvert_ingress.addresses import AddressError, split_address
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.binding import Published as Listed
-from culvert_operator.api.tunnel import DNSSettings, Tunnel
+from culvert_operator.api.dns import DNSSettings
+from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.dns.endpoint import Endpoint, Published
+from culvert_operator.dns.metrics import NO_FIGURES, Figures
 from culvert_operator.dns.plan import (
+    ALLOW_MASS_DELETION,
     REFUSED,
     DNSPlan,
     DNSView,
@@ -32,10 +35,11 @@ from culvert_operator.dns.plan import (
 from culvert_operator.keys import ObjectKey
 
 DNS_READY = "DNSReady"
-ALLOW_MASS_DELETION = "culvert.dev/allow-mass-deletion"
 
 _SETTLED = frozenset({State.GONE, State.KEPT})
 """Verdicts of a listed entry that nobody wants any more which let it go: confirmed gone, or to stay by policy."""
+
+_WITHDRAWN = "No session has served the tunnel for dns.withdrawAfterSeconds; the record returns with the first session."
 
 _REASONS: Mapping[State, str] = {
     State.TO_LIST: "Pending",
@@ -45,6 +49,7 @@ _REASONS: Mapping[State, str] = {
     State.NOT_OWNER: "NotOwner",
     State.ZONE_NOT_FOUND: "ZoneNotFound",
     State.INVALID: "InvalidName",
+    State.APEX: "ApexNeedsAddresses",
     State.KEPT: "KeptByPolicy",
 }
 
@@ -64,7 +69,8 @@ class Records:
 
     ``changes`` are to be written now; ``listed`` says for each binding which records its status has to list for this
     Tunnel; ``abandoned`` are records that are left behind for good, by binding; ``leaving`` are listed
-    records that nobody wants any more and that are not confirmed gone, ``pending`` their hostnames.
+    records that nobody wants any more and that are not confirmed gone, ``pending`` their hostnames. ``withdrawn``: no
+    record is wanted while no session serves.
     """
 
     changes: tuple[ZoneChanges, ...] = ()
@@ -74,6 +80,8 @@ class Records:
     leaving: Mapping[Published, Verdict] = field(default_factory=dict)
     pending: frozenset[str] = frozenset()
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    withdrawn: bool = False
+    figures: Figures = NO_FIGURES
 
 
 def listed_by(binding: Binding, tunnel: ObjectKey) -> tuple[Listed, ...]:
@@ -90,14 +98,24 @@ def target(tunnel: Tunnel, settings: DNSSettings) -> tuple[str | None, tuple[str
         return settings.target_hostname, ()
     if settings.target_addresses:
         return None, settings.target_addresses
+    hosts = _relay_hosts(tunnel)
+    names = [host for host in hosts if not _is_ip(host)]
+    return (names[0], ()) if names else (None, tuple(hosts))
+
+
+def apex_addresses(tunnel: Tunnel, settings: DNSSettings) -> tuple[str, ...]:
+    """Where a zone's apex points, at which no CNAME can stand: the IP addresses that the Tunnel names, if it does."""
+    return settings.target_addresses or tuple(host for host in _relay_hosts(tunnel) if _is_ip(host))
+
+
+def _relay_hosts(tunnel: Tunnel) -> list[str]:
     hosts = []
     for address in tunnel.relay.addresses:
         try:
             hosts.append(split_address(address)[0])
         except AddressError:
             continue
-    names = [host for host in hosts if not _is_ip(host)]
-    return (names[0], ()) if names else (None, tuple(hosts))
+    return hosts
 
 
 def _is_ip(host: str) -> bool:
@@ -118,12 +136,14 @@ def plan_records(
     staying: Collection[str],
     bindings: Iterable[Binding],
     give_up: bool = False,
+    withdraw: bool = False,
 ) -> Records:
     """Plan the records of one Tunnel over the bindings' stored lists.
 
     ``staying`` are hostnames that are about to change hands inside the Tunnel: their records are not touched.
     Without a provider (``view`` None: no ``dns``, or no Tunnel) nothing is planned, and records of objects that go
     are left behind. A failed read keeps every list as it is, unless ``give_up``: then records of what goes are left.
+    ``withdraw``: nobody has served for so long that the Tunnel wants its records gone until somebody does.
     """
     listed = {b.meta.key: listed_by(b, key) for b in bindings}
     by_key = {b.meta.key: b for b in bindings}
@@ -138,11 +158,13 @@ def plan_records(
     if view.error is not None:
         return Records(listed=listed, abandoned=dropped, pending=everything)
     hostname, addresses = target(tunnel, tunnel.dns)
+    apex = apex_addresses(tunnel, tunnel.dns)
+    apexes = {zone.zone: apex for zone in view.zones if apex}
     endpoints = {
         w.hostname: split_targets(
             w.hostname,
-            hostname=hostname,
-            addresses=addresses,
+            hostname=None if w.hostname in apexes else hostname,
+            addresses=apexes.get(w.hostname, addresses),
             ttl=tunnel.dns.ttl,
             resource=w.binding.resource,
         )
@@ -162,8 +184,10 @@ def plan_records(
     publish = {
         w.hostname
         for w in wanted
+        if not withdraw
         if w.publish or (w.hostname, w.binding.resource) in own or (w.hostname in names and w.hostname in ours)
     }
+    withdrawn = {w.hostname for w in wanted} if withdraw else set()
     desired = [e for hostname in sorted(publish) for e in endpoints[hostname]]
     outcome = plan_zones(
         desired,
@@ -171,8 +195,10 @@ def plan_records(
         view=view,
         owner=owner,
         policy=tunnel.dns.policy,
+        adopt=tunnel.dns.adopt,
         # Who deletes a Tunnel has said that all of its records are to go.
-        allow_mass_deletion=tunnel.meta.deleting or tunnel.meta.annotations.get(ALLOW_MASS_DELETION) == "true",
+        allowed_deletions=None if tunnel.meta.deleting else _allowed(tunnel.meta.annotations),
+        withdrawn=withdrawn,
     )
     kept = {(e.name, e.type, e.resource) for e in desired}
     leaving = {
@@ -188,7 +214,19 @@ def plan_records(
         leaving=leaving,
         pending=frozenset(e.name for e in leaving if e.name not in publish) | frozenset(staying),
         endpoints={h: endpoints[h] for h in publish},
+        withdrawn=withdraw,
+        figures=Figures(
+            owned=len(ours),
+            refused=len({name for (name, _), v in outcome.verdicts.items() if v.state in REFUSED}),
+            held=outcome.held,
+        ),
     )
+
+
+def _allowed(annotations: Mapping[str, str]) -> int:
+    """How many deletions the Tunnel's annotation allows in one round; 0 for none, or for what is no number."""
+    said = annotations.get(ALLOW_MASS_DELETION, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0
 
 
 def _told(verdict: Verdict, failure: str | None) -> Verdict:
@@ -261,12 +299,14 @@ def dns_ready(
     states = {hostname: _state(hostname, records, view) for hostname in sorted(hostnames)}
     leaving = [(e, v) for e, v in sorted(records.leaving.items(), key=lambda i: i[0].name) if e.resource == resource]
     for hostname, (reason, message) in states.items():
-        if reason not in ("Published", "Pending"):
+        if reason not in ("Published", "Pending", "Withdrawn"):
             return Condition(DNS_READY, "False", reason, message or f"{hostname} is not published."), states
     for entry, verdict in leaving:
         failed = entry.name in view.failures and verdict.state is State.TO_DELETE
         reason = "ProviderError" if failed else _REASONS[verdict.state]
         return Condition(DNS_READY, "False", reason, verdict.message), states
+    if records.withdrawn and hostnames:
+        return Condition(DNS_READY, "False", "Withdrawn", _WITHDRAWN), states
     waiting = [hostname for hostname, (reason, _) in states.items() if reason == "Pending"]
     if waiting or not hostnames:
         said = f"Not published yet: {', '.join(waiting[:5])}." if waiting else "No rule is served yet."
@@ -280,6 +320,8 @@ def _published(hostnames: Collection[str]) -> str:
 
 def _state(hostname: str, records: Records, view: DNSView) -> tuple[str, str]:
     endpoints = records.endpoints.get(hostname, ())
+    if not endpoints and records.withdrawn:
+        return "Withdrawn", _WITHDRAWN
     if not endpoints:
         return "Pending", "The record appears once a session serves the name."
     for endpoint in endpoints:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from culvert_ingress.certificates import CertificateError, check_certificates
-from culvert_ingress.rules import HTTPService, OriginRequest, StatusService, UnavailableService
+from culvert_ingress.rules import HTTPService, OriginRequest, StatusService, TCPService, UnavailableService
 from culvert_ingress.rules import Service as RuleService
 from culvert_operator.api.binding import ServiceRef
 from culvert_operator.api.cluster import Service
-from culvert_operator.api.tunnel import KeyRef
+from culvert_operator.api.dns import KeyRef
 from culvert_operator.candidates import Candidate
 from culvert_operator.keys import ObjectKey
 
@@ -50,6 +50,8 @@ def resolve(
     if rule.service is None:
         return Resolved(StatusService(rule.http_status or 404), candidate.origin, None)
     target = _service(rule.service, namespace, services, cluster_domain)
+    if isinstance(target, HTTPService) and rule.protocol != "HTTP":
+        return Resolved(TCPService(rule.protocol.lower(), target.host, target.port), candidate.origin, None)
     if isinstance(target, Unresolved):
         return Resolved(UnavailableService(target.message), candidate.origin, target)
     if rule.origin.ca is None:

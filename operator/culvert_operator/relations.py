@@ -23,6 +23,7 @@ CHILD_KINDS: dict[str, str] = {
     "ConfigMap": "{}-config",
     "Deployment": "{}-connector",
     "PodDisruptionBudget": "{}-connector",
+    "HorizontalPodAutoscaler": "{}-connector",
 }
 """Kind of a Tunnel's child → its name, from the Tunnel's."""
 
@@ -63,6 +64,15 @@ def services(bindings: Iterable[Binding]) -> frozenset[ObjectKey]:
     return frozenset(
         ObjectKey(b.meta.namespace, r.service.name) for b in bindings for r in b.rules if r.service is not None
     )
+
+
+def hostnames(tunnel: ObjectKey, bindings: Iterable[Binding]) -> frozenset[str]:
+    """The hostnames that may have a record for the Tunnel: those of rules, as spelled, and those of stored lists."""
+    found: set[str] = set()
+    for binding in bindings:
+        found.update(rule.hostname.rstrip(".").lower() for rule in binding.rules if rule.hostname)
+        found.update(p.name for p in binding.published if p.tunnel == str(tunnel))
+    return frozenset(found)
 
 
 def config_maps(tunnel: Tunnel | None, bindings: Iterable[Binding]) -> frozenset[ObjectKey]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.candidates import Candidate, Rejected, examine
-from culvert_operator.claims import Awaiting, Register, Verdict, arbitrate, judge
+from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
 from culvert_operator.references import Resolved, resolve
 from culvert_operator.world import ClaimOp, Snapshot
+from culvert_protocol.granted import port_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,13 @@ class Routed:
 
     @property
     def hostnames(self) -> tuple[str, ...]:
-        """The distinct hostnames that are served, in the rules' order."""
+        """The distinct hostnames and ports (``tcp:<port>``) that are served, in the rules' order."""
         return tuple(dict.fromkeys(c.hostname for c, _ in self.served))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that records are for: ports have none."""
+        return tuple(name for name in self.hostnames if port_of(name) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,17 @@ def route(
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
     operations, staying = arbitrate(snapshot.key, candidates, snapshot.claims, in_use=in_use, now=snapshot.now)
     register = Register(snapshot.claims.values())
-    routed = {}
-    for binding in bindings:
-        verdicts = tuple(
+    judged = {
+        binding.meta.key: tuple(
             judge(snapshot.key, outcome, register, awaited=staying) if isinstance(outcome, Candidate) else outcome
             for outcome in outcomes.get(binding.meta.key, ())
         )
+        for binding in bindings
+    }
+    judged = agree(judged, register)
+    routed = {}
+    for binding in bindings:
+        verdicts = judged[binding.meta.key]
         resolved = {
             v.rule.name: resolve(
                 v,

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from culvert_operator.api.meta import Raw, mapping
+from culvert_operator.api.meta import ROTATE, Raw, mapping, text, texts
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.access import config_map, role, role_binding, secret, service_account
+from culvert_operator.children.autoscaling import KEEPER, autoscaler, hand_over
 from culvert_operator.children.drift import says
-from culvert_operator.children.metadata import at_version, is_ours
+from culvert_operator.children.metadata import ROTATED, at_version, digest, is_ours, with_annotation
 from culvert_operator.children.workload import deployment, disruption_budget
 from culvert_operator.configuration import Configured
 from culvert_operator.credentials import needs_issue
 from culvert_operator.keys import ChildKey
 from culvert_operator.relations import child
-from culvert_operator.world import Apply, IssueCredential, Snapshot
+from culvert_operator.world import Apply, ChildDelete, IssueCredential, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Upkeep:
 
     credential: IssueCredential | None = None
     apply: tuple[Apply, ...] = ()
+    delete: tuple[ChildDelete, ...] = ()
 
 
 def keep_up(snapshot: Snapshot, tunnel: Tunnel, configured: Configured) -> Upkeep:
@@ -42,8 +44,12 @@ def keep_up(snapshot: Snapshot, tunnel: Tunnel, configured: Configured) -> Upkee
         "PodDisruptionBudget": disruption_budget(tunnel),
     }
     configurable = configured.issue is not None or configured.present is not None
+    existing = snapshot.children.get(child("Deployment", meta.name))
+    scaling = tunnel.connector.autoscaling
     if configurable and (credential is not None or _usable(snapshot)):
-        wanted["Deployment"] = deployment(tunnel, snapshot.options)
+        wanted["Deployment"] = deployment(tunnel, snapshot.options, existing)
+        if scaling is not None:
+            wanted["HorizontalPodAutoscaler"] = autoscaler(tunnel, scaling)
     if configured.issue is None and configured.present is not None:
         stored = mapping(snapshot.children.get(child("ConfigMap", meta.name)))
         wanted["ConfigMap"] = {**config_map(meta), "binaryData": stored.get("binaryData")}
@@ -52,11 +58,36 @@ def keep_up(snapshot: Snapshot, tunnel: Tunnel, configured: Configured) -> Upkee
         key = child(kind, meta.name)
         if _due(snapshot.children, key, tunnel, body):
             fenced = at_version(body, snapshot.children.get(key))
-            applied.append(Apply(key, meta.namespace, fenced))
-    return Upkeep(credential, tuple(applied))
+            keeper = hand_over(existing) if kind == "Deployment" and scaling is not None else None
+            if keeper is not None:
+                applied.append(Apply(key, meta.namespace, keeper, KEEPER))  # the rest in the next round
+            else:
+                applied.append(Apply(key, meta.namespace, fenced))
+    return Upkeep(credential, tuple(applied), _unwanted(snapshot, tunnel))
 
 
-_ORDER = ("ServiceAccount", "Role", "RoleBinding", "ConfigMap", "PodDisruptionBudget", "Deployment")
+def _unwanted(snapshot: Snapshot, tunnel: Tunnel) -> tuple[ChildDelete, ...]:
+    """An autoscaler of ours that is no longer asked for: two would be quarrelling over the number of Pods."""
+    key = child("HorizontalPodAutoscaler", tunnel.meta.name)
+    existing = snapshot.children.get(key)
+    if tunnel.connector.autoscaling is not None or existing is None or not is_ours(existing, tunnel.meta):
+        return ()
+    metadata = mapping(existing.get("metadata"))
+    if metadata.get("deletionTimestamp"):
+        return ()
+    uid, version = text(metadata.get("uid")), text(metadata.get("resourceVersion"))
+    return (ChildDelete(key, tunnel.meta.namespace, uid, version),)
+
+
+_ORDER = (
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ConfigMap",
+    "PodDisruptionBudget",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+)
 
 
 def _due(children: Mapping[ChildKey, Raw], key: ChildKey, tunnel: Tunnel, body: Raw) -> bool:
@@ -68,12 +99,22 @@ def _usable(snapshot: Snapshot) -> bool:
     return snapshot.credential is not None and not snapshot.credential.problem
 
 
+def _rotation_is_due(template: Raw, existing: Raw | None) -> bool:
+    """Whether a person asked for a new credential since the present one was issued."""
+    wanted = texts(mapping(template.get("metadata")).get("annotations")).get(ROTATED)
+    held = texts(mapping((existing or {}).get("metadata")).get("annotations")).get(ROTATED)
+    return wanted is not None and wanted != held
+
+
 def _credential(snapshot: Snapshot, tunnel: Tunnel, subject: str) -> IssueCredential | None:
-    key, template = child("Secret", tunnel.meta.name), secret(tunnel.meta)
+    key = child("Secret", tunnel.meta.name)
     existing = snapshot.children.get(key)
     if existing is not None and not is_ours(existing, tunnel.meta):
         return None
-    due = needs_issue(
+    template: Raw = secret(tunnel.meta)
+    if asked := tunnel.meta.annotations.get(ROTATE, ""):
+        template = with_annotation(template, ROTATED, digest({ROTATE: asked}))
+    due = _rotation_is_due(template, existing) or needs_issue(
         snapshot.credential if existing is not None else None,
         wanted_subject=subject,
         issuer=snapshot.issuer.thumbprint,

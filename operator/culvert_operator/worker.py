@@ -83,6 +83,20 @@ class Workers:
         for key, state in list(self._keys.items()):
             self._start(key, state)
 
+    async def pause(self) -> None:
+        """Stop all work, as a crash would; marks are collected again until :meth:`resume`."""
+        self._paused = True
+        tasks = []
+        for state in self._keys.values():
+            if state.timer is not None:
+                state.timer.cancel()
+                state.timer = None
+            if state.task is not None:
+                state.dirty = True
+                state.task.cancel()
+                tasks.append(state.task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @property
     def idle(self) -> bool:
         """Whether no key is dirty or being worked on."""

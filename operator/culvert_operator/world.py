@@ -12,14 +12,14 @@ How a plan is carried out, in this order:
    written: another one won, the next snapshot shows it). If all failed otherwise, go on: other names must not wait.
 3. ``credential``, ``configuration``, ``apply`` (an :class:`Apply` each, or made into one by
    :func:`culvert_operator.issue.credential_secret` / :func:`~culvert_operator.issue.config_map`, which need the
-   issuer's private key).
+   issuer's private key); then ``delete``.
 4. ``statuses``, ``dns`` (only changes whose names the *gathered* statuses list already), ``events``,
    ``finalizers_remove``.
 
 After anything was written, gather and plan again; a round that wrote nothing ends the work until something changes
 or ``requeue_after`` has passed. Reads must show the process's own writes (put the API server's answer into the
 store). A write that failed for good (403, 413, 422) goes into ``Snapshot.failures`` of the next rounds, until a write
-of that child succeeds.
+of that child succeeds or is no longer planned.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from culvert_operator.api.claim import Claim
 from culvert_operator.api.cluster import Namespace, Service
 from culvert_operator.api.meta import Raw
 from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.dns.metrics import NO_FIGURES, Figures
 from culvert_operator.dns.plan import DNSView, ZoneChanges
 from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.options import Options
@@ -141,7 +142,7 @@ ClaimOp = ClaimCreate | ClaimUpdate | ClaimDelete
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of ``body`` (owned fields only), field manager ``culvert``, force.
+    """Server-side apply of ``body`` (owned fields only) as the field manager ``manager``, force.
 
     ``body["metadata"]["resourceVersion"]`` is set when the object existed (409: gather again).
     """
@@ -149,6 +150,17 @@ class Apply:
     key: ChildKey
     namespace: str
     body: Raw = field(repr=False)  # a Secret's is secret
+    manager: str = "culvert"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDelete:
+    """DELETE a child that is no longer wanted, with preconditions uid and resourceVersion."""
+
+    key: ChildKey
+    namespace: str
+    uid: str
+    resource_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +182,15 @@ class IssueCredential:
 
 @dataclass(frozen=True, slots=True)
 class GrantName:
-    """A hostname that a grant lists, with the epoch milliseconds of its claim."""
+    """A hostname (or ``tcp:<port>``) that a grant lists, with the epoch milliseconds of its claim.
+
+    ``passed``: as a TLS name; ``sources``: the networks whose visitors may come, none: all.
+    """
 
     hostname: str
     claimed_at: int
+    passed: bool = False
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,12 +239,20 @@ class Plan:
     claims: tuple[ClaimOp, ...] = ()
     credential: IssueCredential | None = None
     apply: tuple[Apply, ...] = ()
+    delete: tuple[ChildDelete, ...] = ()
     configuration: IssueConfiguration | None = None
     statuses: tuple[StatusPatch, ...] = ()
     dns: tuple[ZoneChanges, ...] = ()
     events: tuple[Event, ...] = ()
     finalizers_remove: tuple[FinalizerOp, ...] = ()
     requeue_after: float | None = None
+    dns_figures: Figures = NO_FIGURES
+
+    @property
+    def children(self) -> frozenset[ChildKey]:
+        """The children that are to be written."""
+        asked = (self.credential, self.configuration)
+        return frozenset({a.key for a in self.apply} | {one.child for one in asked if one is not None})
 
     @property
     def is_empty(self) -> bool:
@@ -237,6 +262,7 @@ class Plan:
             or self.claims
             or self.credential
             or self.apply
+            or self.delete
             or self.configuration
             or self.statuses
             or self.dns

@@ -144,7 +144,11 @@ ERROR_CODES: Final = (
 
 _SOURCES: Final = (
     ("relay", "the relay", "Statuses below 500 are the visitor's doing: metrics and the access log blame `visitor`."),
-    ("session", "the session between relay and connector", "Safe requests have been tried again elsewhere before this."),
+    (
+        "session",
+        "the session between relay and connector",
+        "Safe requests have been tried again elsewhere before this.",
+    ),
     ("connector", "the connector", "Statuses 400 are requests that the relay let through and the connector did not."),
     ("origin", "the origin", "The service that a rule leads to. The connector's log names rule and reason."),
 )
@@ -161,7 +165,15 @@ def reference() -> str:
         "origin's own, whatever its status. The [metrics](metrics.md) count by source, the access log shows both.",
     ]
     for source, name, note in _SOURCES:
-        lines += ["", f"## Source `{source}`: {name}", "", note, "", "| reason | status | when | what to do |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"## Source `{source}`: {name}",
+            "",
+            note,
+            "",
+            "| reason | status | when | what to do |",
+            "|---|---|---|---|",
+        ]
         lines += [
             f"| `{row.reason}` | {row.status or 'any'} | {row.when} | {row.remedy} |"
             for row in ERROR_CODES

@@ -15,6 +15,8 @@ from culvert_protocol.codes import ProtocolError
 from culvert_protocol.credit import INITIAL_WINDOW, MAX_WINDOW
 
 VERSION: Final = 1
+PINNING: Final = "pinning"
+"""The feature of a connector that keeps an origin connection for one visitor (docs/protocol.md, "Pinned visitors")."""
 MAX_STREAMS: Final = 512
 """Concurrent streams of one session: its cap of 32 MiB divided by the floor of a window, 64 KiB."""
 MAX_IDS: Final = 64

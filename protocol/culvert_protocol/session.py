@@ -1,36 +1,36 @@
 """One session's state machine: bytes in, callbacks out, bytes out.
 
-Responsible for the order of frames (by the tables of `states`), stream ids and limits, the two output queues
-and draining. It must not know sockets, clocks, HTTP routing or who verifies what.
-Invariants: control frames overtake queued DATA, while OPEN, DATA and DRAIN_ACK keep their order; after an error
-nothing more is sent or heard except one `on_closed`; queues that a peer makes us grow are bounded.
+Responsible for the order of frames (by the tables of `states`), stream ids and limits, and draining. What leaves when
+is `outbox`'s; how far windows grow is `credit`'s. It must not know sockets, HTTP routing or who verifies what; time
+comes in as a clock. Invariant: after an error nothing more is sent or heard except one `on_closed`.
 """
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Final, Protocol
+from typing import Final
 
 from culvert_protocol import messages
 from culvert_protocol.codes import ProtocolError, ResetCode, SessionBusy
-from culvert_protocol.credit import INITIAL_WINDOW
+from culvert_protocol.conversation import Conversation
+from culvert_protocol.credit import INITIAL_WINDOW, Allowance, Growth
 from culvert_protocol.frames import (
     CONNECTION_LEVEL,
     FIN,
     HEADER,
     IGNORABLE,
     MAX_DATA,
-    MAX_MESSAGE,
     MAX_PAYLOAD,
     MAX_STREAM_ID,
     MORE,
     FrameReader,
     FrameType,
     encode_frame,
-    split_message,
 )
 from culvert_protocol.heads import Kind, Open, decode_open, encode_open
+from culvert_protocol.listeners import SessionListener, StreamListener
+from culvert_protocol.outbox import CONTROL_LIMIT, QUEUE_LIMIT, Outbox
 from culvert_protocol.states import RECEIVED_BY_CONNECTOR, RECEIVED_BY_RELAY, Phase, Receiving
-from culvert_protocol.stream import Stream, StreamListener, reset_code
+from culvert_protocol.stream import Stream, reset_code
 
 _U32: Final = Struct("<I")
 _U16: Final = Struct("<H")
@@ -44,52 +44,14 @@ _UPGRADE: Final = int(Kind.UPGRADE)
 _EXPECT_HEAD: Final = Receiving.HEAD
 _EXPECT_BODY: Final = Receiving.BODY
 _pack: Final = HEADER.pack
-QUEUE_LIMIT: Final = 65_536
-"""Data bytes queued in the session above which streams hold their bytes instead."""
-CONTROL_LIMIT: Final = 1 << 20
-"""Control bytes queued for a peer that does not read; beyond it the session ends."""
 MAX_PROBE: Final = 64
 
 
-class SessionListener(Protocol):
-    """What the owner of a session hears. A relay never hears the `_result` callbacks, a connector only those."""
+class Session(Conversation):
+    """One end of a session. `relay` tells which; `on_output` is called when output becomes available.
 
-    def on_hello(self, hello: messages.Hello) -> None:
-        """The peer's HELLO, the first frame."""
-
-    def on_open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
-        """A new stream; the owner sets `stream.listener` here, or resets it. `body` counts as received data."""
-
-    def on_routes(self, routes: messages.Routes) -> None:
-        """A grant to serve (relay)."""
-
-    def on_routes_result(self, result: messages.RoutesResult) -> None:
-        """The answer to ROUTES (connector)."""
-
-    def on_credential(self, credential: messages.Credential) -> None:
-        """A newer credential (relay)."""
-
-    def on_credential_result(self, result: messages.CredentialResult) -> None:
-        """The answer to CREDENTIAL (connector)."""
-
-    def on_revoke(self, revocations: tuple[str, ...]) -> None:
-        """Signed revocations (relay)."""
-
-    def on_drain(self, reason: str) -> None:
-        """The peer wants no new streams; DRAIN_ACK has been queued already."""
-
-    def on_drain_ack(self) -> None:
-        """The peer opens nothing more: everything it sent before has arrived."""
-
-    def on_pong(self, token: bytes) -> None:
-        """The answer to a ping."""
-
-    def on_closed(self, reason: str) -> None:
-        """The session is over; every stream has heard on_reset."""
-
-
-class Session:
-    """One end of a session. `relay` tells which; `on_output` is called when output becomes available."""
+    With a `clock` (seconds) windows grow once `round_trip` has been measured; `allowance` is the process' for that.
+    """
 
     def __init__(
         self,
@@ -98,22 +60,20 @@ class Session:
         listener: SessionListener,
         on_output: Callable[[], None],
         max_streams: int = messages.MAX_STREAMS,
+        clock: Callable[[], float] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        super().__init__(listener, Outbox(on_output, self._overrun))
         self.relay = relay
-        self.listener = listener
         self.max_streams = max_streams
         self.peer_max_streams = max_streams
         self.peer_window = INITIAL_WINDOW
         self.streams: dict[int, Stream] = {}
-        self.waiting: dict[Stream, None] = {}
-        self.held = 0
+        self.growth = Growth(clock, allowance)
         self.bulk_streams = 0
-        self.congested = False
-        self.backed_up = False
         self.drain_sent = False
         self.drain_received = False
-        self.closed = False
-        self._on_output = on_output
+        self._bulk: set[Stream] = set()
         self._phase = Phase.HELLO
         self._allowed = RECEIVED_BY_RELAY if relay else RECEIVED_BY_CONNECTOR
         self._reader = FrameReader()
@@ -121,11 +81,6 @@ class Session:
         self._highest_peer_id = 0
         self._peer_streams = 0
         self._peer_done = False
-        self._control: list[bytes] = []
-        self._control_size = 0
-        self._data: list[bytes] = []
-        self._data_size = 0
-        self._partial: dict[int, list[bytes]] = {}
 
     # -- what the owner does ---------------------------------------------------------------------------------
 
@@ -137,16 +92,12 @@ class Session:
     @property
     def queued(self) -> int:
         """Data bytes that wait in this session: queued frames and what its streams hold."""
-        return self._data_size + self.held
-
-    @property
-    def has_output(self) -> bool:
-        """Whether `take_output` would return something."""
-        return bool(self._control) or (bool(self._data) and not self.congested)
+        outbox = self.outbox
+        return outbox.size + outbox.held
 
     def hello(self, hello: messages.Hello) -> None:
         """Sends our HELLO; the first thing either end does."""
-        self._control_frame(encode_frame(0, FrameType.HELLO, hello.encode()))
+        self.control_frame(encode_frame(0, FrameType.HELLO, hello.encode()))
 
     def open(self, head: Open, listener: StreamListener, body: bytes = b"", *, fin: bool = False) -> Stream:
         """Opens a stream with the body bytes at hand; `fin` says that they are all.
@@ -157,7 +108,7 @@ class Session:
             raise SessionBusy("the session is closed or draining")
         if len(self.streams) - self._peer_streams >= self.peer_max_streams:
             raise SessionBusy("the session has its most streams")
-        if self._data_size > QUEUE_LIMIT + CONTROL_LIMIT // 2:
+        if self.outbox.size > QUEUE_LIMIT + CONTROL_LIMIT // 2:
             raise SessionBusy("the session is backed up")
         stream_id = self._next_id
         if stream_id > MAX_STREAM_ID:
@@ -167,14 +118,14 @@ class Session:
         if len(body) <= room:
             first, rest = body, b""
         else:
-            first, rest = (b"", body) if self.backed_up else (body[:room], body[room:])
+            first, rest = (b"", body) if self.outbox.backed_up else (body[:room], body[room:])
         self._next_id = stream_id + 2
         receiving = _EXPECT_HEAD if head.kind <= _UPGRADE else _EXPECT_BODY
         stream = Stream(self, stream_id, head.kind, listener, receiving=receiving)
         self.streams[stream_id] = stream
         last = fin and not rest
         stream.opening_sent(len(first), fin=last)
-        self.queue_data(
+        self.outbox.data(
             HEADER.pack(stream_id, len(payload) + len(first), FrameType.OPEN, FIN if last else 0),
             payload + first,
         )
@@ -188,69 +139,19 @@ class Session:
         """Opens a stream that the peer echoes through its data queue; `token` is at most 64 bytes."""
         return self.open(Open(kind=Kind.PROBE), listener, token[:MAX_PROBE], fin=True)
 
-    def routes(self, routes: messages.Routes) -> None:
-        """Presents a grant (connector)."""
-        self._message(FrameType.ROUTES, routes.encode())
-
-    def routes_result(self, result: messages.RoutesResult) -> None:
-        """Answers a grant (relay)."""
-        self._message(FrameType.ROUTES_RESULT, result.encode())
-
-    def credential(self, credential: messages.Credential) -> None:
-        """Presents a newer credential (connector)."""
-        self._message(FrameType.CREDENTIAL, credential.encode())
-
-    def credential_result(self, result: messages.CredentialResult) -> None:
-        """Answers a credential (relay)."""
-        self._message(FrameType.CREDENTIAL_RESULT, result.encode())
-
-    def revoke(self, revocations: tuple[str, ...]) -> None:
-        """Passes signed revocations on (connector)."""
-        self._message(FrameType.REVOKE, messages.encode_revocations(revocations))
-
-    def ping(self, token: bytes) -> None:
-        """Sends PING with 8 bytes that come back in `on_pong`."""
-        self._control_frame(encode_frame(0, FrameType.PING, token))
-
     def drain(self, reason: str) -> None:
         """Asks the peer to open nothing more; what it has sent until its DRAIN_ACK is still served."""
         if not self.drain_sent and not self.closed:
             self.drain_sent = True
-            self._control_frame(encode_frame(0, FrameType.DRAIN, reason.encode()[:256]))
+            self.control_frame(encode_frame(0, FrameType.DRAIN, reason.encode()[:256]))
 
-    def set_congested(self, congested: bool) -> None:
-        """The transport went above its high-water mark, or fell below its low one."""
-        self.congested = congested
-        self._update_backed_up()
-        if not congested:
-            self._resume()
-            if self._data:
-                self._on_output()
-
-    def take_output(self) -> bytes:
-        """Everything to write now: control frames first, then data unless the transport is congested."""
-        parts = self._control
-        if parts:
-            self._control = []
-            self._control_size = 0
-            if not self.congested and self._data:
-                parts += self._data
-                self._data = []
-                self._data_size = 0
-        elif self.congested or not self._data:
-            return b""
-        else:
-            parts = self._data
-            self._data = []
-            self._data_size = 0
-        if self.backed_up:
-            self._update_backed_up()
-        return b"".join(parts) if len(parts) > 1 else parts[0]
-
-    def output_taken(self) -> None:
-        """Lets waiting streams refill the queue; called after the output has been handed to the transport."""
-        if self.waiting and not self.backed_up:
-            self._resume()
+    def settle(self) -> None:
+        """Once a second or so: streams that have moved little since the last call are not bulk any more."""
+        for stream in tuple(self._bulk):
+            if stream.moved:
+                stream.moved = False
+            else:
+                self._not_bulk(stream)
 
     def close(self, reason: str) -> None:
         """Ends the session from this side: streams hear SESSION_LOST, the owner `on_closed`, once."""
@@ -260,9 +161,10 @@ class Session:
         self._phase = Phase.CLOSED
         streams = list(self.streams.values())
         self.streams.clear()
-        self.waiting.clear()
-        self._data.clear()
-        self._data_size = 0
+        self._bulk.clear()
+        self.bulk_streams = 0
+        self.outbox.drop_data()
+        self.growth.close()
         for stream in streams:
             stream.lost(ResetCode.SESSION_LOST, reason)
         self.listener.on_closed(reason)
@@ -294,21 +196,11 @@ class Session:
         if (type_ in CONNECTION_LEVEL) != (stream_id == 0):
             raise ProtocolError(f"frame of type {type_} on stream {stream_id}")
         if flags & MORE or type_ in self._partial:
-            whole = self._assemble(type_, payload, more=bool(flags & MORE))
+            whole = self.assemble(type_, payload, more=bool(flags & MORE))
             if whole is None:
                 return
             payload = whole
         _HANDLERS[type_](self, stream_id, flags, payload)
-
-    def _assemble(self, type_: int, payload: bytes, *, more: bool) -> bytes | None:
-        parts = self._partial.setdefault(type_, [])
-        parts.append(payload)
-        if sum(map(len, parts)) > MAX_MESSAGE or len(parts) > 64:
-            raise ProtocolError(f"a message of type {type_} is over {MAX_MESSAGE} bytes")
-        if more:
-            return None
-        del self._partial[type_]
-        return b"".join(parts)
 
     def _on_hello(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         hello = messages.Hello.decode(payload)
@@ -329,7 +221,7 @@ class Session:
         if head.kind == _PROBE:
             if not flags & FIN or len(body) > MAX_PROBE:
                 raise ProtocolError("a probe without FIN or over 64 bytes")
-            self.queue_data(_pack(stream_id, len(body), _DATA, FIN), body)
+            self.outbox.data(_pack(stream_id, len(body), _DATA, FIN), body)
             return
         if self.relay:
             raise ProtocolError("a connector may open probes only")
@@ -371,16 +263,13 @@ class Session:
     def _on_ping(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise ProtocolError("PING is not 8 bytes")
-        self._control_frame(encode_frame(0, FrameType.PONG, payload))
-
-    def _on_pong(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_pong(payload)
+        self.control_frame(encode_frame(0, FrameType.PONG, payload))
 
     def _on_drain(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if self.drain_received:
             return
         self.drain_received = True
-        self.queue_data(encode_frame(0, FrameType.DRAIN_ACK), b"")
+        self.outbox.data(encode_frame(0, FrameType.DRAIN_ACK), b"")
         self.listener.on_drain(payload.decode("utf-8", "replace"))
 
     def _on_drain_ack(self, _stream_id: int, _flags: int, _payload: bytes) -> None:
@@ -388,21 +277,6 @@ class Session:
             raise ProtocolError("DRAIN_ACK without DRAIN")
         self._peer_done = True
         self.listener.on_drain_ack()
-
-    def _on_routes(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_routes(messages.Routes.decode(payload))
-
-    def _on_routes_result(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_routes_result(messages.RoutesResult.decode(payload))
-
-    def _on_credential(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_credential(messages.Credential.decode(payload))
-
-    def _on_credential_result(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_credential_result(messages.CredentialResult.decode(payload))
-
-    def _on_revoke(self, _stream_id: int, _flags: int, payload: bytes) -> None:
-        self.listener.on_revoke(messages.decode_revocations(payload))
 
     def _check_known(self, stream_id: int) -> None:
         """A frame for a stream that is closed is dropped; one for a stream that never was is an error."""
@@ -412,27 +286,9 @@ class Session:
 
     # -- what streams do -------------------------------------------------------------------------------------
 
-    def queue_data(self, header: bytes, payload: bytes) -> None:
-        """Queues a frame in order behind earlier data."""
-        first = not self._data and not self._control
-        size = len(payload)
-        if size < 4096:
-            self._data.append(header + payload)
-        else:
-            self._data.append(header)
-            self._data.append(payload)
-        self._data_size += size + 8
-        if self._data_size > QUEUE_LIMIT:
-            self.backed_up = True
-            if self._data_size > QUEUE_LIMIT + CONTROL_LIMIT:
-                self.close("the peer does not read what it asks for")
-                return
-        if first and not self.congested:
-            self._on_output()
-
     def queue_window(self, stream_id: int, increment: int) -> None:
         """Queues a WINDOW ahead of data."""
-        self._control_frame(_pack(stream_id, 4, _WINDOW, 0) + _U32.pack(increment))
+        self.control_frame(_pack(stream_id, 4, _WINDOW, 0) + _U32.pack(increment))
 
     def reset_stream(self, stream: Stream, code: int, reason: str) -> None:
         """Queues RESET and forgets the stream."""
@@ -440,7 +296,7 @@ class Session:
         stream.drop_held()
         payload = _U16.pack(code) + reason.encode("ascii", "replace")[:64]
         # In order behind the stream's own OPEN and DATA, or the peer would see a stream that never was.
-        self.queue_data(encode_frame(stream.id, FrameType.RESET, payload), b"")
+        self.outbox.data(encode_frame(stream.id, FrameType.RESET, payload), b"")
 
     def forget(self, stream: Stream) -> None:
         """Both ends are done with the stream."""
@@ -449,7 +305,13 @@ class Session:
     def mark_bulk(self, stream: Stream) -> None:
         """The stream moved more than half a window: placement keeps others off this session."""
         stream.bulk = True
+        self._bulk.add(stream)
         self.bulk_streams += 1
+
+    def _not_bulk(self, stream: Stream) -> None:
+        stream.bulk = False
+        self._bulk.discard(stream)
+        self.bulk_streams -= 1
 
     def _forget(self, stream: Stream) -> None:
         if self.streams.pop(stream.id, None) is None:
@@ -458,51 +320,28 @@ class Session:
         if (stream.id % 2 == 0) != self.relay:
             self._peer_streams -= 1
         if stream.bulk:
-            self.bulk_streams -= 1
-        self.waiting.pop(stream, None)
+            self._not_bulk(stream)
+        if stream.window is not None:
+            stream.window.release(self.growth)
+        self.outbox.waiting.pop(stream, None)
 
-    def _message(self, type_: FrameType, payload: bytes) -> None:
-        for frame in split_message(type_, payload):
-            self._control_frame(frame)
-
-    def _control_frame(self, frame: bytes) -> None:
-        if self.closed:
-            return
-        first = not self._control and (not self._data or self.congested)
-        self._control.append(frame)
-        self._control_size += len(frame)
-        if self._control_size > CONTROL_LIMIT + MAX_MESSAGE:
-            self.close("the peer does not read what it asks for")
-            return
-        if first:
-            self._on_output()
-
-    def _update_backed_up(self) -> None:
-        self.backed_up = self.congested or self._data_size > QUEUE_LIMIT
-
-    def _resume(self) -> None:
-        # One turn for each stream that waits, in the order in which they began to: none starves another.
-        for _ in range(len(self.waiting)):
-            if self.backed_up or not self.waiting:
-                return
-            stream = next(iter(self.waiting))
-            del self.waiting[stream]
-            stream.pump()
+    def _overrun(self) -> None:
+        self.close("the peer does not read what it asks for")
 
 
 _HANDLERS: Final[dict[int, Callable[[Session, int, int, bytes], None]]] = {
     FrameType.HELLO: Session._on_hello,
-    FrameType.ROUTES: Session._on_routes,
-    FrameType.ROUTES_RESULT: Session._on_routes_result,
+    FrameType.ROUTES: Session.on_routes,
+    FrameType.ROUTES_RESULT: Session.on_routes_result,
     FrameType.OPEN: Session._on_open,
     FrameType.DATA: Session._on_data,
     FrameType.WINDOW: Session._on_window,
     FrameType.RESET: Session._on_reset,
     FrameType.PING: Session._on_ping,
-    FrameType.PONG: Session._on_pong,
+    FrameType.PONG: Session.on_pong,
     FrameType.DRAIN: Session._on_drain,
     FrameType.DRAIN_ACK: Session._on_drain_ack,
-    FrameType.CREDENTIAL: Session._on_credential,
-    FrameType.CREDENTIAL_RESULT: Session._on_credential_result,
-    FrameType.REVOKE: Session._on_revoke,
+    FrameType.CREDENTIAL: Session.on_credential,
+    FrameType.CREDENTIAL_RESULT: Session.on_credential_result,
+    FrameType.REVOKE: Session.on_revoke,
 }

@@ -5,12 +5,13 @@ mean. Invariants: never more than the peer's credit is under way; bytes that hav
 is backed up) are held here and `blocked` is True until they left, so the owner must pause its source meanwhile.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from culvert_protocol.codes import ProtocolError, ResetCode
-from culvert_protocol.credit import ReceiveCredit, SendCredit
+from culvert_protocol.credit import INITIAL_WINDOW, RETURN_AT, Window, granted
 from culvert_protocol.frames import FIN, HEAD, HEADER, MAX_DATA, FrameType
 from culvert_protocol.heads import Kind, ResponseHead, decode_response_head, encode_response_head
+from culvert_protocol.listeners import StreamListener
 from culvert_protocol.states import RECEIVING, Arrival, Receiving
 
 if TYPE_CHECKING:
@@ -29,44 +30,13 @@ _FIN_ROW = Arrival.FIN
 _UPGRADE = int(Kind.UPGRADE)
 
 
-class StreamListener(Protocol):
-    """What the owner of a stream hears. Every stream ends with exactly one of: both ends' FIN, or on_reset."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """A response head record: any number of 1xx, then one final."""
-
-    def on_data(self, data: bytes) -> None:
-        """Body bytes; call `stream.consumed(len(data))` once they left towards the slow side."""
-
-    def on_end(self) -> None:
-        """The peer's FIN: no more data comes."""
-
-    def on_reset(self, code: int, reason: str) -> None:
-        """The stream is gone: the peer's RESET, or SESSION_LOST."""
-
-    def on_writable(self) -> None:
-        """What a write had held has left; the source may go on."""
-
-
 class Stream:
     """A stream of a session; made by `Session.open` or announced by `SessionListener.on_open`."""
 
     __slots__ = (
-        "_fin_held",
-        "_held",
-        "_held_from",
-        "_receive",
-        "_receiving",
-        "_send",
-        "blocked",
-        "bulk",
-        "closed",
-        "id",
-        "kind",
-        "listener",
-        "sent_fin",
-        "session",
-    )
+        "_credit", "_fin_held", "_held", "_held_from", "_outbox", "_owed", "_portion", "_receiving", "_room", "blocked",
+        "bulk", "closed", "id", "kind", "listener", "moved", "sent_fin", "session", "window",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,9 +55,14 @@ class Stream:
         self.bulk = False
         self.closed = False
         self.sent_fin = False
+        self.moved = False
+        self.window: Window | None = None
+        self._outbox = session.outbox
         self._receiving = receiving
-        self._receive = ReceiveCredit()
-        self._send = SendCredit(session.peer_window)
+        self._credit = session.peer_window
+        self._room = INITIAL_WINDOW
+        self._owed = 0
+        self._portion = RETURN_AT
         self._held: list[bytes] | None = None
         self._held_from = 0
         self._fin_held = False
@@ -98,11 +73,11 @@ class Stream:
         """Sends a response head record, with the body bytes at hand in the same frame when they fit."""
         if self.closed or self.sent_fin:
             return
-        if body and (len(body) > MAX_DATA or len(body) > self._send.left or self.session.backed_up):
+        if body and (len(body) > MAX_DATA or len(body) > self._credit or self._outbox.backed_up):
             self._frame(encode_response_head(head), HEAD)
             self.write(body, fin=fin)
             return
-        self._send.left -= len(body)
+        self._credit -= len(body)
         self._frame(encode_response_head(head, body), HEAD | FIN if fin else HEAD)
         if fin:
             self._sent_fin()
@@ -115,9 +90,9 @@ class Stream:
         if self.closed or self.sent_fin:
             return
         size = len(data)
-        if self._held is None and size <= MAX_DATA and size <= self._send.left and not self.session.backed_up:
+        if self._held is None and size <= MAX_DATA and size <= self._credit and not self._outbox.backed_up:
             if size or fin:
-                self._send.left -= size
+                self._credit -= size
                 self._frame(data, FIN if fin else 0)
                 if fin:
                     self._sent_fin()
@@ -126,7 +101,7 @@ class Stream:
             self._held = []
         if size:
             self._held.append(data)
-            self.session.held += size
+            self._outbox.held += size
         if fin:
             self._fin_held = True
         self.pump()
@@ -148,10 +123,10 @@ class Stream:
         held = self._held
         if held is None:
             return
-        session = self.session
+        outbox = self._outbox
         while held:
-            left = self._send.left
-            if left <= 0 or session.backed_up:
+            left = self._credit
+            if left <= 0 or outbox.backed_up:
                 break
             piece = held[0]
             start = self._held_from
@@ -164,8 +139,8 @@ class Stream:
                 self._held_from = 0
                 if start:
                     piece = piece[start:]
-            self._send.left -= len(piece)
-            session.held -= len(piece)
+            self._credit -= len(piece)
+            outbox.held -= len(piece)
             last = not held and self._fin_held
             self._frame(piece, FIN if last else 0)
             if last:
@@ -175,10 +150,10 @@ class Stream:
                 if was_blocked and not self.closed:
                     self.listener.on_writable()
                 return
-        if held or (self._fin_held and session.backed_up):
+        if held or (self._fin_held and outbox.backed_up):
             self.blocked = True
-            if session.backed_up:
-                session.waiting[self] = None
+            if outbox.backed_up:
+                outbox.waiting[self] = None
             return
         if self._fin_held:
             self._frame(b"", FIN)
@@ -194,7 +169,7 @@ class Stream:
             self.listener.on_writable()
 
     def _frame(self, payload: bytes, flags: int) -> None:
-        self.session.queue_data(_pack(self.id, len(payload), _DATA, flags), payload)
+        self._outbox.data(_pack(self.id, len(payload), _DATA, flags), payload)
 
     def _sent_fin(self) -> None:
         self.sent_fin = True
@@ -207,22 +182,43 @@ class Stream:
         """Gives credit back for bytes that left towards the slow side."""
         if self.closed or self._receiving is _ENDED:
             return
-        increment = self._receive.consumed(size)
+        self._owed = owed = self._owed + size
+        if owed >= self._portion:
+            self._give_back(owed)
+
+    def _give_back(self, owed: int) -> None:
+        self._owed = 0
+        session, window = self.session, self.window
+        if window is None:
+            window = self.window = Window()
+        increment = window.give_back(owed, session.growth, len(session.streams))
+        self._portion = window.portion
+        self._moved()
         if increment:
-            if not self.bulk:
-                self.session.mark_bulk(self)
-            self.session.queue_window(self.id, increment)
+            self._room += increment
+            session.queue_window(self.id, increment)
+
+    def _moved(self) -> None:
+        self.moved = True
+        if not self.bulk:
+            self.session.mark_bulk(self)
+
+    def _take(self, size: int) -> None:
+        """Accounts for arriving body bytes; raises ProtocolError on an overrun."""
+        self._room = room = self._room - size
+        if room < 0:
+            raise ProtocolError(f"a stream overran its window by {-room} bytes")
 
     def opened_with(self, size: int, *, fin: bool) -> None:
         """OPEN arrived with `size` body bytes; called by the session before on_open."""
         if size:
-            self._receive.take(size)
+            self._take(size)
         if fin:
             self._receiving = _ENDED
 
     def opening_sent(self, size: int, *, fin: bool) -> None:
         """OPEN left with `size` body bytes; called by the session."""
-        self._send.left -= size
+        self._credit -= size
         self.sent_fin = fin
 
     def data_arrived(self, payload: bytes, flags: int) -> None:
@@ -235,12 +231,12 @@ class Stream:
                 raise ProtocolError("a 1xx head record with a body or FIN")
             self._step(_INFORMATIONAL if informational else _FINAL)
             if payload:
-                self._receive.take(len(payload))
+                self._take(len(payload))
             listener.on_head(head)
         elif payload:
             if self._receiving is not _BODY:
                 self._step(_BYTES)
-            self._receive.take(len(payload))
+            self._take(len(payload))
         if payload and not self.closed:
             listener.on_data(payload)
         if flags & FIN and not self.closed:
@@ -251,9 +247,8 @@ class Stream:
 
     def window_arrived(self, increment: int) -> None:
         """A WINDOW frame for this stream."""
-        self._send.grant(increment)
-        if not self.bulk:
-            self.session.mark_bulk(self)
+        self._credit = granted(self._credit, increment)
+        self._moved()
         self.pump()
 
     def lost(self, code: int, reason: str) -> None:
@@ -266,7 +261,7 @@ class Stream:
     def drop_held(self) -> None:
         """Forgets bytes that will not be sent any more."""
         if self._held:
-            self.session.held -= sum(map(len, self._held)) - self._held_from
+            self._outbox.held -= sum(map(len, self._held)) - self._held_from
         self._held = None
         self.blocked = False
 

@@ -28,6 +28,8 @@ AT_ONCE: Final = 64
 """Connections taken from one socket in one turn of the loop."""
 REST_SECONDS: Final = 0.5
 """How long nothing is accepted after the system refused a descriptor."""
+SAY_EVERY: Final = 10.0
+"""Seconds between two log lines about that."""
 TLS_SHUTDOWN_SECONDS: Final = 5.0
 MAX_TURNED_AWAY: Final = 100
 """Connections beyond the limits that are told why at one time; any more are closed without a word."""
@@ -68,6 +70,7 @@ class Gate:
         self.admission = Admission(total=limits.connections, per_address=limits.connections_per_address, exempt=trusted)
         self.announces = membership(announced_by)
         self.turned_away = Admission(total=MAX_TURNED_AWAY, per_address=MAX_TURNED_AWAY)
+        self.said = -SAY_EVERY
         self._waiting: dict[asyncio.Task[None], socket.socket] = {}
 
     @property
@@ -148,7 +151,10 @@ class Acceptor:
         """The kernel's queue keeps who comes meanwhile."""
         gate = self._gate
         gate.counters.reach("descriptors")
-        logger.warning("connections wait: %s; raise the limit of open files", error.strerror)
+        now = gate.loop.time()
+        if now - gate.said >= SAY_EVERY:
+            gate.said = now
+            logger.warning("connections wait: %s; raise the limit of open files", error.strerror)
         gate.loop.remove_reader(self._socket)
         self._resting = gate.loop.call_later(REST_SECONDS, self._wake)
 

@@ -23,12 +23,14 @@ from culvert_relay.config_front import Front
 from culvert_relay.config_values import ConfigError
 from culvert_relay.config_values import mapping as _mapping
 from culvert_relay.config_values import path as _path
+from culvert_relay.config_values import seconds as _seconds
 
 __all__ = ["Address", "ConfigError", "Front", "IssuerConfig", "Listen", "RelayConfig", "config_path", "parse_config",
            "read_config"]  # fmt: skip
 
 CONFIG_VARIABLE: Final = "CULVERT_CONFIG"
 MAX_FILE: Final = 1 << 20
+KEYS: Final = frozenset({"id", "serverNames", "listen", "tls", "issuers", "stateFile", "drainDelay"})
 DEFAULT_ADMIN: Final = "127.0.0.1:9901"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
@@ -78,6 +80,9 @@ class RelayConfig:
     issuers: tuple[IssuerConfig, ...] = field(default=())
     front: Front = config_front.DEFAULT_FRONT
     access: Access = NOTHING
+    state_file: Path | None = None
+    drain_delay: float = 0.0
+    """Seconds between being unready and taking nothing new, for load balancers to look elsewhere."""
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -111,8 +116,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         document = yaml.load(data, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that refuses double keys
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {' '.join(str(error).split())}.") from None
-    known = {"id", "serverNames", "listen", "tls", "issuers", *config_front.KEYS, *config_access.KEYS}
-    top = _mapping(document, "the file", known)
+    top = _mapping(document, "the file", {*KEYS, *config_front.KEYS, *config_access.KEYS})
     if "issuers" not in top or not top["issuers"]:
         raise ConfigError(
             "issuers is missing: without an issuer's public key no tunnel could ever connect. Add "
@@ -130,6 +134,8 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         issuers=_issuers(top["issuers"], folder),
         front=config_front.read_front(top),
         access=config_access.read_access(top, folder),
+        state_file=_path(top["stateFile"], "stateFile", folder) if "stateFile" in top else None,
+        drain_delay=_seconds(top.get("drainDelay", "0s"), "drainDelay", least=0, most=600),
     )
 
 

@@ -7,6 +7,7 @@ nothing is. Must not know signals. Invariant: it is over at the deadline, or at 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,12 +34,18 @@ async def drain(
     close_listeners: Callable[[], None],
     force: asyncio.Event,
     deadline: float = DEADLINE_SECONDS,
+    delay: float = 0.0,
 ) -> Outcome:
-    """Drains visitors and sessions; `deadline` is in seconds from now.
+    """Drains visitors and sessions; `deadline` is in seconds from when that begins, `delay` seconds from now.
+
+    Until then everything is served and taken as ever: whoever asks `/readyz` has the time to send visitors elsewhere.
 
     Connectors are told first, so that they move to other relays while their streams here end. A visitor's next
     request on a kept connection cannot be served any more, hence idle connections are closed in the same turn.
     """
+    if delay:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(force.wait(), delay)
     edge.draining = True
     close_listeners()
     for visitor in tuple(edge.visitors):

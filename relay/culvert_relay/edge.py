@@ -38,6 +38,7 @@ class Edge:
         issuers: Issuers,
         loop: asyncio.AbstractEventLoop,
         front: Front = DEFAULT_FRONT,
+        revocations: Revocations | None = None,
         random: Callable[[], float] = random.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -56,7 +57,7 @@ class Edge:
         self.random = random
         self.wall = wall
         self.registry = Registry()
-        self.revocations = Revocations()
+        self.revocations = revocations or Revocations()
         self.limiter = FailureLimiter()
         self.counters = Counters()
         self.gate = Gate(loop, self.counters, limits, trusted=self.trusts, announced_by=front.proxy_protocol_from)

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 def run(path: Path | None = None) -> int:
     """Runs a relay until SIGTERM or SIGINT; `path` None takes CULVERT_CONFIG's. Returns the exit code."""
     try:
-        materials = read_materials(read_config(config_path(path, os.environ)))
+        found = config_path(path, os.environ)
+        materials = read_materials(read_config(found), path=found)
     except ConfigError as error:
         return _failed(error)
     if not logging.getLogger().handlers:
@@ -69,6 +70,7 @@ async def serve(materials: Materials, *, deadline: float = DEADLINE_SECONDS) -> 
     relay = Relay(materials)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, relay.watch.ask)
     try:
         await relay.start()
         await stop.wait()
@@ -76,7 +78,7 @@ async def serve(materials: Materials, *, deadline: float = DEADLINE_SECONDS) -> 
         await relay.drain(force=force, deadline=deadline)
         await relay.close()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
     logger.info("stopped", extra={"fields": {"exit": code}})
     return code

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import getrandbits
 from typing import Final
 
@@ -29,6 +30,8 @@ from culvert_relay.sessions_view import readings, sessions_view
 from culvert_relay.streams.front import Front
 from culvert_relay.streams.ports import PortDoors
 from culvert_relay.tunnels.handshake import OWN_PATHS, TunnelHandshake
+from culvert_relay.tunnels.remembering import Entry, Remembering, read_revocations
+from culvert_relay.tunnels.revocations import Revocations
 from culvert_relay.tunnels.tunnels import Tunnels
 from culvert_relay.visitors.connection import VisitorConnection
 from culvert_relay.watching import EVERY_SECONDS, FileWatch
@@ -45,13 +48,19 @@ class Materials:
     config: RelayConfig
     issuers: Issuers
     certificates: CertificateStore
+    revocations: tuple[Entry, ...] = ()
+    path: Path | None = None
 
 
-def read_materials(config: RelayConfig) -> Materials:
-    """Reads keys and certificates; raises ConfigError with a sentence."""
+def read_materials(config: RelayConfig, *, path: Path | None = None) -> Materials:
+    """Reads keys, certificates and state; raises ConfigError with a sentence.
+
+    `path` is where the configuration came from, to be looked after while the relay runs.
+    """
     certificates = CertificateStore(config.certificate_dir, server_names=config.server_names)
     certificates.load()
-    return Materials(config, read_issuers(config.issuers), certificates)
+    known = read_revocations(config.state_file) if config.state_file is not None else ()
+    return Materials(config, read_issuers(config.issuers), certificates, known, path)
 
 
 @dataclass(slots=True)
@@ -77,15 +86,19 @@ class Relay:
             issuers=materials.issuers,
             loop=asyncio.get_running_loop(),
             front=config.front,
+            revocations=Revocations(materials.revocations),
         )
+        self._remembering = Remembering(config.state_file, self.edge.revocations)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
         self.doors = PortDoors(self.edge, config.listen.tcp)
-        self.tunnels = Tunnels(self.edge, executor=self._executor, doors=self.doors)
+        self.tunnels = Tunnels(self.edge, executor=self._executor, doors=self.doors, remember=self._remembering.learned)
         self.watch = FileWatch(
             certificates=materials.certificates,
             issuers=config.issuers,
             on_issuers=self._new_issuers,
             every=look_every,
+            config=config,
+            path=materials.path,
         )
         self.ports = Ports()
         access = config.access
@@ -97,6 +110,7 @@ class Relay:
         self._admin: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
         self._started = False
+        self._leaving = False
 
     async def start(self) -> None:
         """Opens every door; raises ConfigError when an address cannot be had, with none left open."""
@@ -153,8 +167,14 @@ class Relay:
 
     async def drain(self, *, force: asyncio.Event, deadline: float = DEADLINE_SECONDS) -> Outcome:
         """Goes down in order; see `culvert_relay.drain`."""
+        self._leaving = True
         return await drain(
-            self.edge, self.tunnels, close_listeners=self._close_listeners, force=force, deadline=deadline
+            self.edge,
+            self.tunnels,
+            close_listeners=self._close_listeners,
+            force=force,
+            deadline=deadline,
+            delay=self._config.drain_delay,
         )
 
     async def close(self) -> None:
@@ -177,6 +197,7 @@ class Relay:
         await asyncio.sleep(0)
         self._close_access_log()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        await self._remembering.close()
 
     async def _bind(self, address: Address, where: str) -> list[Listener]:
         listeners = await bind(self.edge.loop, address, where=where)
@@ -217,7 +238,7 @@ class Relay:
             log.close(ACCESS_LOG_SECONDS)
 
     def _ready(self) -> str:
-        if self.edge.draining:
+        if self._leaving:
             return "the relay is shutting down"
         return "" if self._started else "the relay is starting"
 
@@ -234,8 +255,10 @@ class Relay:
         )
 
     def _new_issuers(self, issuers: Issuers) -> None:
-        self.edge.issuers = issuers
+        before, self.edge.issuers = self.edge.issuers, issuers
         self.tunnels.keys_changed()
+        changed = {one.id for one in issuers.by_id.values() if before.by_id.get(one.id, one) != one}
+        self.tunnels.names_changed(changed)
 
 
 class VisitorFactory:

@@ -1,17 +1,20 @@
-"""Files that change while the relay runs: certificates and the issuers' public keys.
+"""Files that change while the relay runs: certificates, `relay.yml`, and the public keys of the issuers that it names.
 
 Responsible for looking every two seconds, off the loop, and for keeping what works when the new version does not.
-Must not know what a certificate or a key is good for.
+Must not know what a certificate or a key is good for. Of `relay.yml` only `issuers` can change in a running relay;
+whatever else was changed is named in the log and waits for a restart.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 from culvert_relay.certificates import CertificateStore
-from culvert_relay.config import ConfigError, IssuerConfig
+from culvert_relay.config import ConfigError, IssuerConfig, RelayConfig, read_config
 from culvert_relay.issuers import Issuers, read_issuers
 
 EVERY_SECONDS: Final = 2.0
@@ -19,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class FileWatch:
-    """Looks after the files. `on_issuers` is called on the loop with the keys as they are now."""
+    """Looks after the files. `on_issuers` is called on the loop with the issuers as they are now.
+
+    `path` is the file that `config` was read from; None when there is none to look after.
+    """
 
     def __init__(
         self,
@@ -28,13 +34,21 @@ class FileWatch:
         issuers: tuple[IssuerConfig, ...],
         on_issuers: Callable[[Issuers], None],
         every: float = EVERY_SECONDS,
+        config: RelayConfig | None = None,
+        path: Path | None = None,
     ) -> None:
         self._certificates = certificates
         self._issuers = issuers
         self._on_issuers = on_issuers
         self._every = every
+        self._config = config
+        self._path = path
+        self._asked = asyncio.Event()
+        self._read = _signature(path) if path is not None else None
         self._seen = self._signatures()
         self._refused: set[str] = set()
+        self.config_problem = ""
+        """Why the newest `relay.yml` is not in force, a sentence; empty when it is."""
 
     @property
     def certificate_problems(self) -> int:
@@ -44,8 +58,16 @@ class FileWatch:
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
-            await asyncio.sleep(self._every)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._every)
+            if self._asked.is_set():
+                self._asked.clear()
+                self._read = None
             await self.look()
+
+    def ask(self) -> None:
+        """Has everything read anew soon, changed or not (SIGHUP)."""
+        self._asked.set()
 
     async def look(self) -> None:
         """Looks once."""
@@ -64,6 +86,7 @@ class FileWatch:
             self._refused.add(problem.stem)
         if not problems:
             self._refused.discard("")
+        await self._look_at_config()
         signatures = await asyncio.to_thread(self._signatures)
         if signatures != self._seen:
             self._seen = signatures
@@ -74,6 +97,31 @@ class FileWatch:
                 return
             logger.info("issuers' keys read anew", extra={"fields": {"keys": len(issuers.keys)}})
             self._on_issuers(issuers)
+
+    async def _look_at_config(self) -> None:
+        path, config = self._path, self._config
+        if path is None or config is None:
+            return
+        signature = await asyncio.to_thread(_signature, path)
+        if signature is not None and signature == self._read:
+            return
+        self._read = signature
+        try:
+            fresh = await asyncio.to_thread(read_config, path)
+            issuers = await asyncio.to_thread(read_issuers, fresh.issuers)
+        except ConfigError as error:
+            if str(error) != self.config_problem:
+                logger.warning("the configuration was not read anew, the old one stays in force: %s", error)
+            self.config_problem = str(error)
+            return
+        self.config_problem = ""
+        names = [one.name for one in fields(config) if getattr(config, one.name) != getattr(fresh, one.name)]
+        if waiting := [name for name in names if name != "issuers"]:
+            logger.warning("changes that need a restart: %s", ", ".join(waiting))
+        self._config, self._issuers = fresh, fresh.issuers
+        self._seen = await asyncio.to_thread(self._signatures)
+        logger.info("configuration read anew", extra={"fields": {"issuers": len(issuers.by_id)}})
+        self._on_issuers(issuers)
 
     def _signatures(self) -> list[tuple[int, int, int] | None]:
         return [_signature(issuer.public_key_file) for issuer in self._issuers]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from culvert_operator.flags import add_arguments, from_args
+from culvert_operator.leadership.election import Terms
 from culvert_relay.config import parse_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +62,10 @@ def test_the_charts_copies_of_crds_and_permissions_are_fresh() -> None:
 def test_without_values_there_is_an_operator_and_no_relay(render: Render) -> None:
     rendered = objects(render())
     assert ("Deployment", "culvert-operator") in rendered
-    assert rendered["Deployment", "culvert-operator"]["spec"]["strategy"] == {"type": "Recreate"}
+    operator = rendered["Deployment", "culvert-operator"]["spec"]
+    assert (operator["replicas"], operator["strategy"]["type"]) == (2, "RollingUpdate")
+    assert "--leader-elect" in operator["template"]["spec"]["containers"][0]["args"]
+    assert ("PodDisruptionBudget", "culvert-operator") in rendered
     assert not [key for key in rendered if "relay" in key[1]]
     assert {n for k, n in rendered if k == "CustomResourceDefinition"} == {
         "tunnels.culvert.dev",
@@ -99,6 +103,15 @@ def test_the_relays_configuration_is_one_that_the_relay_accepts(render: Render, 
     assert parse_config(text.encode(), folder=tmp_path).issuers[0].hostnames == ("*.example.com",)
 
 
+def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_path: Path) -> None:
+    made = objects(render(*RELAY, "relay.tcpPorts={20022,20023}"))
+    config = parse_config(made["ConfigMap", "culvert-relay"]["data"]["relay.yml"].encode(), folder=tmp_path)
+    assert config.issuers[0].tcp_ports == ((20022, 20022), (20023, 20023))
+    assert config.listen.tcp == ("0.0.0.0",)
+    ports = {port["name"]: port["port"] for port in made["Service", "culvert-relay"]["spec"]["ports"]}
+    assert ports == {"http": 80, "https": 443, "tcp-20022": 20022, "tcp-20023": 20023}
+
+
 def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Render) -> None:
     values = ("operator.tunnelNamespaces={a,b}", "operator.allowedHostnames={*.example.com}")
     rendered = objects(render(*RELAY, *values, "operator.defaultTunnel=a/main", "issuer.existingSecret=mine"))
@@ -112,6 +125,15 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert str(settings.options.default_tunnel) == "a/main"
     assert settings.issuer_secret == "mine"
     assert settings.relay_services == ("culvert-relay-tunnel",)
+    assert settings.election == Terms(lease=15, renew=10, retry=2)
+
+
+def test_one_operator_without_election_goes_before_the_next_one_comes(render: Render) -> None:
+    rendered = objects(render("operator.replicas=1", "operator.leaderElection.enabled=false"))
+    operator = rendered["Deployment", "culvert-operator"]["spec"]
+    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert not [a for a in operator["template"]["spec"]["containers"][0]["args"] if "leader" in a]
+    assert ("PodDisruptionBudget", "culvert-operator") not in rendered
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
@@ -148,10 +170,13 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
     ("settings", "problem"),
     [
         (("relay.enabled=true",), "relay.hostnames is empty"),
+        ((*RELAY, "relay.tcpPorts={8443}"), "tcpPorts"),
+        ((*RELAY, "relay.tcpPorts={22}"), "tcpPorts"),
         (("relay.replica=2",), "replica"),
         ((*RELAY, "relay.service.type=Ingress"), "service/type"),
         (("operator.allowedHostnames={Example.com}",), "allowedHostnames"),
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
+        (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(render: Render, settings: tuple[str, ...], problem: str) -> None:

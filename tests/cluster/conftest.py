@@ -23,7 +23,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from .fault_world import Ways, ways
 from .installation import ARCHIVE, Installation, build_image, in_the_way, installation_on, is_left_over
+from .operators import CRDS, World
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLUSTER = REPOSITORY / "hack" / "cluster" / "cluster"
@@ -173,6 +175,33 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         yield _up(*options, "--until-exit-of", str(os.getpid()))
     finally:
         run_cluster("down", *options)
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: Cluster) -> Cluster:
+    """A control plane with culvert's CRDs."""
+    control_plane.kubectl("apply", "--filename", str(CRDS))
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRDS))
+    return control_plane
+
+
+@pytest.fixture
+def world(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """Namespaces and an operator of the test's own."""
+    names = [item.name for item in request.session.items]
+    made = World(cluster, f"t{names.index(request.node.name)}", tmp_path)
+    try:
+        yield made
+        made.close()
+    finally:
+        made.kill()
+        print(made.log.read_text() if made.log.exists() else "")
+
+
+@pytest.fixture(scope="session")
+def to_the_server(cluster: Cluster) -> Ways:
+    """Ways to that control plane: the administrator's, and that of an account with all that the operator may do."""
+    return ways(cluster)
 
 
 @pytest.fixture(scope="session")

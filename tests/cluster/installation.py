@@ -98,7 +98,8 @@ class Installation(Visitors):
         service = {"type": "NodePort", "httpNodePort": HTTP_PORT, "httpsNodePort": HTTPS_PORT}
         values = {
             "image": {"repository": IMAGE.rpartition(":")[0], "tag": IMAGE.rpartition(":")[2]},
-            "operator": {"logLevel": "debug"},
+            # One, so that its lives can be told apart; tests/cluster/test_leadership.py has two.
+            "operator": {"logLevel": "debug", "replicas": 1, "leaderElection": {"enabled": False}},
             "relay": {
                 "enabled": True,
                 "hostnames": [f"*.{ZONE}"],

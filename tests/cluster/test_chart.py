@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from .operators import until
+
 CHART = Path(__file__).resolve().parents[2] / "charts" / "culvert"
 VALUES = {
     "operator alone": (),
@@ -81,3 +83,70 @@ def render(helm: str, values: tuple[str, ...]) -> str:
     options = [part for value in values for part in ("--set", value)]
     command = [helm, "template", "culvert", str(CHART), "-n", "culvert-system", "--kube-version", "1.37.2", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture
+def released(cluster: Any, helm: str) -> Any:
+    """The chart's objects that need no node, in the cluster."""
+    cluster.kubectl("create", "namespace", "culvert-system", check=False)
+    wanted = ("ClusterRole", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    documents = [d for d in yaml.safe_load_all(render(helm, ())) if d and d["kind"] in wanted]
+    text = yaml.safe_dump_all(documents)
+    cluster.apply(text)
+    yield cluster
+    cluster.kubectl("delete", "--filename=-", input=text)
+
+
+def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -> None:
+    released.kubectl("create", "namespace", "team", check=False)
+    for role in ("view", "edit", "admin"):
+        user = f"--user={role}er"
+        released.kubectl("create", "rolebinding", role, f"--clusterrole={role}", user, "-n", "team", check=False)
+
+    def may(role: str, verb: str, resource: str) -> bool:
+        asked = ("auth", "can-i", verb, f"{resource}.culvert.dev", f"--as={role}er", "--namespace=team")
+        return str(released.kubectl(*asked, check=False).stdout).strip() == "yes"
+
+    until(lambda: may("admin", "create", "tunnelbindings"))  # aggregation is a controller's work
+    for role in ("view", "edit", "admin"):
+        assert may(role, "get", "tunnelbindings")
+        assert may(role, "patch", "tunnelbindings") is (role != "view")
+        for resource in ("tunnelbindings/status", "tunnels", "hostnameclaims"):
+            assert not may(role, "patch", resource), (role, resource)
+
+
+def test_claims_are_the_operators_and_tunnels_stand_where_they_are_served(released: Any) -> None:
+    released.kubectl("create", "namespace", "team", check=False)
+    released.kubectl(
+        "create", "clusterrole", "careless", "--verb=create", "--resource=hostnameclaims,tunnels", check=False
+    )
+    released.kubectl("create", "clusterrolebinding", "careless", "--clusterrole=careless", "--user=eve", check=False)
+    claim = {
+        "apiVersion": "culvert.dev/v1alpha1",
+        "kind": "HostnameClaim",
+        "metadata": {"name": "h-" + "1" * 48},
+        "spec": {
+            "hostname": "stolen.example.com",
+            "owner": {"namespace": "team"},
+            "tunnel": "culvert-system/main",
+            "claimedAt": "2025-01-01T00:00:00.000Z",
+        },
+    }
+    tunnel = {
+        "apiVersion": "culvert.dev/v1alpha1",
+        "kind": "Tunnel",
+        "metadata": {"name": "main", "namespace": "team"},
+        "spec": {"relay": {"addresses": ["r.example.com:443"]}, "grants": [{"hostnames": ["example.com"]}]},
+    }
+
+    def said(body: Any, *options: str) -> str:
+        create = ("create", "--dry-run=server", "--filename=-", *options)
+        done = released.kubectl(*create, input=json.dumps(body), check=False)
+        return str(done.stderr + done.stdout)
+
+    # A new policy takes effect when the API server's informers have seen it.
+    until(lambda: "by culvert's operator only" in said(claim, "--as=eve"))
+    assert "created" in said(claim)  # who may do everything may repair
+    until(lambda: "serves Tunnels in culvert-system only" in said(tunnel))
+    tunnel["metadata"] = {"name": "main", "namespace": "culvert-system"}
+    assert "created" in said(tunnel)

@@ -9,6 +9,7 @@ import pytest
 
 from culvert_operator.api.tunnel import parse_tunnel
 from culvert_operator.children.access import config_map, role, role_binding, secret, service_account
+from culvert_operator.children.autoscaling import KEEPER, autoscaler, hand_over
 from culvert_operator.children.drift import says
 from culvert_operator.children.metadata import is_ours
 from culvert_operator.children.workload import deployment, disruption_budget
@@ -36,7 +37,9 @@ CONNECTOR: dict[str, Any] = {
     "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
     "podLabels": {"team": "x"},
     "podAnnotations": {"a": "b"},
+    "priorityClassName": "system-cluster-critical",
     "logLevel": "debug",
+    "logFormat": "text",
 }
 
 
@@ -57,9 +60,9 @@ def rendered(name: str, connector: dict[str, Any]) -> list[dict[str, Any]]:
     return children
 
 
-def apply(cluster: Any, child: dict[str, Any]) -> None:
+def apply(cluster: Any, child: Any, manager: str = "culvert") -> None:
     cluster.kubectl(
-        *("apply", "--server-side", "--force-conflicts", "--field-manager=culvert", "--filename=-"),
+        *("apply", "--server-side", "--force-conflicts", f"--field-manager={manager}", "--filename=-"),
         input=json.dumps(child),
     )
 
@@ -103,3 +106,39 @@ def test_an_edit_is_seen_and_a_field_that_is_no_longer_sent_goes(control_plane: 
         assert spec["containers"][0]["image"] == "registry.example.com/culvert:1"
     finally:
         control_plane.kubectl("delete", "deployment", "--selector=test=children")
+
+
+def test_the_number_of_pods_is_handed_over_without_ever_dropping(control_plane: Any) -> None:
+    """The API server's default for replicas is 1: that is what a field that nobody names any more becomes."""
+    *_, before, _ = rendered("scaled", {"replicas": 7})
+    *_, after, _ = rendered("scaled", {"autoscaling": {"maxReplicas": 9}})
+    assert "replicas" not in after["spec"]
+    try:
+        apply(control_plane, before)
+        stored = control_plane.get("deployment", "scaled-connector", "--show-managed-fields")
+        keeper = hand_over(stored)
+        assert keeper is not None
+        assert keeper["spec"] == {"replicas": 7}
+        apply(control_plane, keeper, KEEPER)
+        again = control_plane.get("deployment", "scaled-connector", "--show-managed-fields")
+        assert hand_over(again) is None
+        apply(control_plane, after)
+        kept = control_plane.get("deployment", "scaled-connector", "--show-managed-fields")
+        assert kept["spec"]["replicas"] == 7
+        assert says(after, kept)
+        control_plane.kubectl("scale", "deployment/scaled-connector", "--replicas=3")
+        assert says(after, control_plane.get("deployment", "scaled-connector"))
+        tunnel = parse_tunnel(
+            {
+                "metadata": {"name": "scaled", "namespace": "default", "uid": "u"},
+                "spec": {"connector": {"autoscaling": {"maxReplicas": 9}}},
+            }
+        )
+        assert tunnel.connector.autoscaling is not None
+        scaler = autoscaler(tunnel, tunnel.connector.autoscaling)
+        scaler["metadata"].pop("ownerReferences")
+        scaler["metadata"]["labels"]["test"] = "children"
+        apply(control_plane, scaler)
+        assert says(scaler, control_plane.get("horizontalpodautoscaler", "scaled-connector"))
+    finally:
+        control_plane.kubectl("delete", "deployment,horizontalpodautoscaler", "--selector=test=children")

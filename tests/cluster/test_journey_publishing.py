@@ -111,14 +111,14 @@ def test_every_part_shows_the_metrics_that_outsiders_rely_on(installation: Insta
     relay = installation.metrics("relay", 9901)
     assert '\nculvert_relay_sessions{state="serving"} 8.0\n' in relay
     requests = [line for line in relay.splitlines() if line.startswith("culvert_relay_requests_total{")]
-    assert any('code_class="2xx",error_source="none"} ' in line for line in requests)
+    assert any('code_class="2xx",source="none"} ' in line for line in requests)
     connector = installation.metrics("connector", 20241)
     assert '\nculvert_connector_sessions{state="connected"} 4.0\n' in connector
     version = installation.document()["version"]
     shown = next(line for line in connector.splitlines() if line.startswith("culvert_connector_config_version "))
     assert float(shown.split()[1]) == version
     everyone = "".join(installation.metrics("connector", 20241, which=number) for number in range(2))
-    assert '\nculvert_connector_requests_total{rule="shop/first/web",code_class="2xx",error_source="none"} ' in everyone
+    assert '\nculvert_connector_requests_total{rule="shop/first/web",code_class="2xx",source="none"} ' in everyone
     operator = installation.metrics("operator", 9902)
     assert '\nculvert_operator_reconcile_total{result="success"} ' in operator
     assert '\nculvert_dns_changes_total{action="create",result="success"} ' in operator

@@ -10,7 +10,9 @@ from culvert_connector.dialling.addresses import (
     RelayName,
     choose,
     crowded,
+    good,
     merge,
+    next_good,
     parse,
     rested_at,
     uncovered,
@@ -69,7 +71,7 @@ def test_sessions_go_where_there_are_fewest():
 
 
 def test_an_address_that_failed_comes_last_and_one_that_rests_not_at_all():
-    records = {A: Record(failed_at=5.0), B: Record(resting_until=20.0)}
+    records = {A: Record(failed_at=9.5, failures=1), B: Record(resting_until=20.0)}
     assert choose([A, B, C], in_use=[C, C, C], records=records, now=10.0) == C
     assert choose([A, B], in_use=[], records=records, now=10.0) == A
     assert choose([B], in_use=[], records=records, now=10.0) is None
@@ -77,12 +79,35 @@ def test_an_address_that_failed_comes_last_and_one_that_rests_not_at_all():
     assert rested_at([A, B], records) == 0.0
     assert rested_at([B], records) == 20.0
     assert rested_at([], records) is None
-    assert choose([A, C], in_use=[], records={A: Record(failed_at=9.0), C: Record(failed_at=8.0)}, now=10) == C
+    both = {A: Record(failed_at=9.9, failures=1), C: Record(failed_at=9.8, failures=1)}
+    assert choose([A, C], in_use=[], records=both, now=10) == C
+
+
+def test_an_address_that_failed_once_is_soon_like_any_other_and_one_that_keeps_failing_later_and_later():
+    record = Record().failed(10.0)
+    assert good([A, C], {A: record}, now=10.5) == [C]
+    assert next_good([A, C], {A: record}, now=10.5) == 11.0
+    assert choose([A, C], in_use=[C], records={A: record}, now=10.5) == C
+    assert good([A, C], {A: record}, now=11.0) == [A, C]
+    assert next_good([A, C], {A: record}, now=11.0) is None
+    assert choose([A, C], in_use=[C], records={A: record}, now=11.0) == A  # it has no session
+    # Every slot that meets the same outage counts as one failure.
+    assert record.failed(10.1) == record.failed(10.9) == record
+    lasts = []
+    for _ in range(8):
+        lasts.append(record.avoided_until - record.failed_at)
+        record = record.failed(record.avoided_until)
+    assert lasts == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert record.rests(500.0).avoided_until == record.avoided_until
 
 
 @given(
     st.lists(st.sampled_from([A, B, C]), max_size=12),
-    st.dictionaries(st.sampled_from([A, B, C]), st.builds(Record, st.floats(0, 100), st.floats(0, 100)), max_size=3),
+    st.dictionaries(
+        st.sampled_from([A, B, C]),
+        st.builds(Record, st.floats(0, 100), st.floats(0, 100), st.integers(0, 9)),
+        max_size=3,
+    ),
     st.floats(0, 100),
 )
 def test_a_choice_is_never_one_that_rests(in_use, records, now):

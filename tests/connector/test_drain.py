@@ -80,7 +80,7 @@ def test_a_relay_that_does_not_acknowledge_does_not_hold_the_end_up(tools):
             world.grace = 30
             await world.serve(tools.rule(StatusService(204)))
             # The relay's acknowledgement waits in a data queue that never moves.
-            world.relay.sessions[0].session.set_congested(True)
+            world.relay.sessions[0].session.outbox.set_congested(True)
             began = asyncio.get_running_loop().time()
             world.stop.set()
             await asyncio.wait_for(world.task, 10)

@@ -200,12 +200,12 @@ def test_requests_that_a_drain_has_overtaken_are_served(tools):
             await world.origin(tools.answering(OK))
             end = world.relay.sessions[0]
             # The OPEN waits in the relay's data queue while the DRAIN, a control frame, goes ahead of it.
-            end.session.set_congested(True)
+            end.session.outbox.set_congested(True)
             call = world.relay.request(end=end)
             end.session.drain("the relay restarts")
             await tools.until(lambda: end.drained, "the connector's own drain")
             await asyncio.sleep(0.3)
-            end.session.set_congested(False)
+            end.session.outbox.set_congested(False)
             assert await call.complete() == b"ok"
             await tools.until(lambda: end.closed is not None, "the session's end")
 
@@ -311,7 +311,7 @@ def test_a_stuck_data_path_is_noticed_although_the_heartbeat_goes_on(tools, monk
             await world.serve(tools.rule(StatusService(204)))
             stuck = world.relay.sessions[0]
             # Control frames overtake data, so PONG still comes when no DATA does.
-            stuck.session.set_congested(True)
+            stuck.session.outbox.set_congested(True)
             await tools.until(lambda: len(world.relay.ever) == 2, "another session")
             assert world.relay.ever[1].generation > stuck.generation
             await tools.until(lambda: world.connector.sessions.probed == 1, "the new session's probe")
@@ -327,7 +327,7 @@ def test_a_probe_goes_through_the_data_queue(tools):
             held = []
 
             def on_hello(end):
-                end.session.set_congested(True)
+                end.session.outbox.set_congested(True)
                 held.append(end)
 
             world.relay.on_hello = on_hello
@@ -337,7 +337,7 @@ def test_a_probe_goes_through_the_data_queue(tools):
             assert status(world).sessions[0].state == "connected"
             assert not status(world).sessions[0].probed
             assert world.connector.unready() is not None
-            held[0].session.set_congested(False)
+            held[0].session.outbox.set_congested(False)
             await tools.until(lambda: world.connector.unready() is None, "readiness")
 
     tools.run(main())

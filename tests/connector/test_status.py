@@ -129,7 +129,7 @@ def test_the_address_serves_status_probes_and_metrics(tools):
             lines = text.splitlines()
             assert 'culvert_connector_sessions{state="connected"} 1.0' in lines
             assert f"culvert_connector_config_version {float(document.version)}" in lines
-            assert 'culvert_connector_requests_total{rule="the-rule",code_class="2xx",error_source="none"} 1.0' in lines
+            assert 'culvert_connector_requests_total{rule="the-rule",code_class="2xx",source="none"} 1.0' in lines
             assert any(line.startswith("culvert_credential_expiry_timestamp_seconds 1") for line in lines)
             assert world.connector._credentials.credential not in text
 

@@ -6,6 +6,7 @@ import pytest
 
 from culvert_ingress.config_file import ConfigErrors, ConfigFile, load
 from culvert_ingress.config_keys import ORIGIN_REQUEST, RULE, TABLES, TOP_LEVEL, Key, Verdict
+from culvert_ingress.config_rules import RuleFiles
 from culvert_ingress.document import AddressPolicy, ConnectorSettings, Document, RelayTarget
 from culvert_ingress.rules import HTTPService, OriginRequest, PathMatch, PathType, Rule, StatusService
 
@@ -32,7 +33,7 @@ def problems(text: str) -> list[str]:
 def test_four_lines_are_a_whole_configuration() -> None:
     assert load(FOUR_LINES) == ConfigFile(
         rules=(Rule("rule-1", "", None, HTTPService("http", "localhost", 3000)),),
-        ca_pools=(None,),
+        files=(RuleFiles(),),
         tunnel="my-tunnel",
         credentials_file="./my-tunnel.json",
         relay=("localhost:7443",),

@@ -83,3 +83,22 @@ def test_paths_and_ports_of_a_documents_rules_are_checked_too() -> None:
     document = Document(version=1, tunnel="t", relay=RelayTarget(("relay:443",)), rules=(rule,))
     with pytest.raises(ValueError, match=r"rules\[0\]: A TCP service has no paths"):
         Document.loads(document.dumps())
+
+
+@pytest.mark.parametrize("value", ["v1", "V3", "true", "''"])
+def test_another_version_of_the_proxy_protocol_is_named(value: str) -> None:
+    found = problems(f"  - {{hostname: a.com, service: 'http://a', originRequest: {{proxyProtocol: {value}}}}}\n")
+    assert len(found) == 1
+    assert "proxyProtocol" in found[0]
+
+
+def test_the_proxy_protocol_survives_the_document() -> None:
+    config = load(
+        HEAD
+        + "  - {hostname: a.com, service: 'http://a', originRequest: {proxyProtocol: V2}}\n"
+        + "  - {hostname: b.com, service: 'http://b', originRequest: {proxyProtocol: None}}\n"
+        + LAST
+    )
+    assert [rule.origin_request.proxy_protocol for rule in config.rules] == [2, 0, 0]
+    document = config.compile(version=1, grant="")
+    assert Document.loads(document.dumps()) == document

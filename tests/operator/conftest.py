@@ -280,6 +280,14 @@ class SimulatedWorld:
             if not self._write(f"apply {apply.key.kind}"):
                 return
             self._apply(apply)
+        for unwanted in planned.delete:
+            if not self._write(f"delete {unwanted.key.kind}"):
+                return
+            gone = self.children.pop((unwanted.namespace, unwanted.key))
+            assert (unwanted.uid, unwanted.resource_version) == (
+                gone["metadata"]["uid"],
+                gone["metadata"]["resourceVersion"],
+            )
         for status in planned.statuses:
             if not self._write(f"status {status.kind}"):
                 return
@@ -335,14 +343,14 @@ class SimulatedWorld:
             case ClaimUpdate(name, body):
                 assert stored is not None
                 assert body["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
-                assert body["spec"]["hostname"] == stored["spec"]["hostname"]
+                assert parse_claim(body).hostname == parse_claim(stored).hostname
                 updated = copy.deepcopy(dict(body))
                 self._touch(updated)
                 self.claims[name] = updated
             case ClaimDelete(name, uid, version):
                 assert stored is not None
                 assert (uid, version) == (stored["metadata"]["uid"], stored["metadata"]["resourceVersion"])
-                self.history.append(f"claim gone {stored['spec']['hostname']}")
+                self.history.append(f"claim gone {parse_claim(stored).hostname}")
                 del self.claims[name]
         return True
 
@@ -357,14 +365,27 @@ class SimulatedWorld:
             before = self.document(ObjectKey(apply.namespace, apply.key.name.removesuffix("-config")))
             if apply.key.kind == "ConfigMap" and before is not None:
                 self.history.append(f"configured over {before.version}")
+        self._own(stored, body, apply.manager)
         deep_merge(stored, body)
         if apply.key.kind == "Deployment":
-            replicas = stored["spec"]["replicas"]
+            # Nobody says how many: the API server's default.
+            replicas = stored["spec"].setdefault("replicas", 1)
             stored["spec"]["progressDeadlineSeconds"] = 600
             stored["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
             stored["status"] = {"observedGeneration": 1, "readyReplicas": replicas, "availableReplicas": replicas}
         self._touch(stored)
         self.children[where] = stored
+
+    def _own(self, stored: dict[str, Any], body: dict[str, Any], manager: str) -> None:
+        """Managed fields, as far as replicas go: what nobody names any more is dropped."""
+        entries = stored["metadata"].get("managedFields", [])
+        names = "replicas" in body.get("spec", {})
+        owners = {e["manager"] for e in entries} - {manager} | ({manager} if names else set())
+        if entries and not owners:
+            stored["spec"].pop("replicas")
+        stored["metadata"]["managedFields"] = [
+            {"manager": owner, "fieldsV1": {"f:spec": {"f:replicas": {}}}} for owner in sorted(owners)
+        ]
 
     def _dns(self, change: Any) -> None:
         actual = tuple(sorted((e for e in self.zone.values() if e.name == change.name), key=lambda e: e.key))

@@ -56,7 +56,7 @@ def test_a_wildcard_reserves_its_subtree_against_other_namespaces(world: Any, be
     world.settle()
     assert world.condition(other, "Accepted") == ("False", "HostnameConflict")
     assert world.condition(mine, "Ready") == ("True", "Ready")
-    assert world.condition(apex, "Ready") == ("True", "Ready")
+    assert world.condition(apex, "Programmed") == ("True", "Programmed")
 
 
 def test_an_old_object_cannot_take_a_newer_name(world: Any) -> None:

@@ -405,8 +405,13 @@ def test_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
     world.settle()
     assert len(world.zone) == len(world.bindings) == 25
     assert world.condition(keys[0], "DNSReady") == ("False", "DeletionHeld")
+    assert [e.reason for e in world.events if e.key == keys[0]][-1] == "DeletionHeld"
+    assert "culvert.dev/allow-mass-deletion=25" in world.message(keys[0], "DNSReady")
+    world.tunnels[MAIN]["metadata"]["annotations"] = {"culvert.dev/allow-mass-deletion": "24"}
+    world.settle()
+    assert len(world.zone) == 25
     assert len(world.routes(MAIN)) == 25
-    world.tunnels[MAIN]["metadata"]["annotations"] = {"culvert.dev/allow-mass-deletion": "true"}
+    world.tunnels[MAIN]["metadata"]["annotations"] = {"culvert.dev/allow-mass-deletion": "25"}
     world.settle()
     assert (world.zone, world.bindings) == ({}, {})
 

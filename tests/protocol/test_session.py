@@ -19,7 +19,8 @@ from culvert_protocol.messages import (
     Routes,
     RoutesResult,
 )
-from culvert_protocol.session import CONTROL_LIMIT, Session
+from culvert_protocol.outbox import CONTROL_LIMIT
+from culvert_protocol.session import Session
 from culvert_protocol.stream import Stream
 
 
@@ -128,9 +129,9 @@ class Pair:
 
     def move(self) -> None:
         while True:
-            down, up = self.relay.take_output(), self.connector.take_output()
-            self.relay.output_taken()
-            self.connector.output_taken()
+            down, up = self.relay.outbox.take(), self.connector.outbox.take()
+            self.relay.outbox.refill()
+            self.connector.outbox.refill()
             if not down and not up:
                 return
             if down:
@@ -175,7 +176,7 @@ def test_a_small_response_is_one_frame() -> None:
     pair = Pair()
     _, theirs = pair.request()
     theirs.send_head(ResponseHead(200, Framing.LENGTH, 4), b"pong", fin=True)
-    ((_, type_, flags, _),) = frames_of(pair.connector.take_output())
+    ((_, type_, flags, _),) = frames_of(pair.connector.outbox.take())
     assert (type_, flags) == (FrameType.DATA, HEAD | FIN)
 
 
@@ -186,8 +187,8 @@ def test_any_split_of_the_bytes_gives_the_same_events(body: bytes, sizes: list[i
         pair = Pair(greet=False)
         pair.relay.hello(Hello(relay="r", ids=("r",)))
         pair.connector.hello(Hello(proof="p"))
-        up = pair.connector.take_output()
-        pair.connector.receive(pair.relay.take_output())
+        up = pair.connector.outbox.take()
+        pair.connector.receive(pair.relay.outbox.take())
         pair.relay.receive(up)
         pair.relay.open(Open(method=b"PUT"), Ear(pair.relay_ear, 2), body[:100])
         stream = pair.relay.streams[2]
@@ -196,7 +197,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(body: bytes, sizes: list[i
             stream.finish()
         pair.relay.ping(b"12345678")
         pair.relay.drain("bye")
-        for piece in pieces(pair.relay.take_output()):
+        for piece in pieces(pair.relay.outbox.take()):
             pair.connector.receive(piece)
         return pair.connector_ear.events
 
@@ -231,7 +232,7 @@ def test_a_sender_stops_at_the_window_and_goes_on_with_credit() -> None:
     assert data_of(pair.connector_ear, 2) == body
     assert not ours.blocked
     assert ("writable", 2) in pair.relay_ear.events
-    assert pair.relay.held == 0
+    assert pair.relay.outbox.held == 0
 
 
 def test_credit_comes_back_in_portions_and_only_for_what_was_consumed() -> None:
@@ -240,9 +241,9 @@ def test_credit_comes_back_in_portions_and_only_for_what_was_consumed() -> None:
     ours.write(bytes(INITIAL_WINDOW))
     pair.move()
     theirs.consumed(RETURN_AT - 1)
-    assert pair.connector.take_output() == b""
+    assert pair.connector.outbox.take() == b""
     theirs.consumed(1)
-    ((_, type_, _, payload),) = frames_of(pair.connector.take_output())
+    ((_, type_, _, payload),) = frames_of(pair.connector.outbox.take())
     assert (type_, int.from_bytes(payload, "little")) == (FrameType.WINDOW, RETURN_AT)
 
 
@@ -282,33 +283,33 @@ def test_control_frames_overtake_queued_data_but_drain_ack_keeps_its_place() -> 
     ours.write(b"bulk")
     pair.relay.receive(encode_frame(0, FrameType.PING, b"12345678"))
     pair.relay.receive(encode_frame(0, FrameType.DRAIN, b""))
-    types = [f[1] for f in frames_of(pair.relay.take_output())]
+    types = [f[1] for f in frames_of(pair.relay.outbox.take())]
     assert types == [FrameType.PONG, FrameType.DATA, FrameType.DRAIN_ACK]
 
 
 def test_a_congested_transport_gets_control_frames_only() -> None:
     pair = Pair()
     ours, _ = pair.request(fin=False)
-    pair.relay.set_congested(True)
+    pair.relay.outbox.set_congested(True)
     ours.write(b"later")
     assert ours.blocked
     pair.relay.ping(b"12345678")
-    assert [f[1] for f in frames_of(pair.relay.take_output())] == [FrameType.PING]
-    pair.relay.set_congested(False)
-    assert [f[1] for f in frames_of(pair.relay.take_output())] == [FrameType.DATA]
+    assert [f[1] for f in frames_of(pair.relay.outbox.take())] == [FrameType.PING]
+    pair.relay.outbox.set_congested(False)
+    assert [f[1] for f in frames_of(pair.relay.outbox.take())] == [FrameType.DATA]
     assert not ours.blocked
 
 
 def test_streams_that_wait_for_a_backed_up_session_take_turns() -> None:
     pair = Pair()
     streams = [pair.request(fin=False)[0] for _ in range(3)]
-    pair.relay.set_congested(True)
+    pair.relay.outbox.set_congested(True)
     for stream in streams:
         stream.write(bytes(60_000))
-    assert pair.relay.held == 180_000
-    pair.relay.set_congested(False)
+    assert pair.relay.outbox.held == 180_000
+    pair.relay.outbox.set_congested(False)
     pair.move()
-    assert pair.relay.held == 0
+    assert pair.relay.outbox.held == 0
     assert [len(data_of(pair.connector_ear, s.id)) for s in streams] == [60_000] * 3
 
 
@@ -384,7 +385,7 @@ def test_what_the_tables_do_not_list_ends_the_session_with_a_reason(wire: bytes,
     pair.relay.receive(wire)
     assert problem in pair.relay_ear.closed
     assert pair.relay_ear.events[-1][:3] == ("reset", 2, ResetCode.SESSION_LOST)
-    farewell = frames_of(pair.relay.take_output())
+    farewell = frames_of(pair.relay.outbox.take())
     assert farewell[-1][1] == FrameType.DRAIN
     assert problem.encode() in farewell[-1][3]
 
@@ -461,7 +462,7 @@ def test_a_probe_is_echoed_behind_queued_data() -> None:
     ours, theirs = pair.request()
     theirs.send_head(ResponseHead(200, Framing.CHUNKED), b"body")
     pair.connector.receive(encode_frame(4, FrameType.OPEN, encode_open(Open(kind=Kind.PROBE), b"token"), FIN))
-    sent = frames_of(pair.connector.take_output())
+    sent = frames_of(pair.connector.outbox.take())
     assert [f[0] for f in sent] == [ours.id, 4]
     assert sent[-1][1:] == (FrameType.DATA, FIN, b"token")
 
@@ -503,7 +504,7 @@ def test_a_peer_that_pings_without_reading_is_cut_off() -> None:
 
 def test_a_peer_that_probes_without_reading_is_cut_off() -> None:
     pair = Pair()
-    pair.relay.set_congested(True)
+    pair.relay.outbox.set_congested(True)
     payload = encode_open(Open(kind=Kind.PROBE), bytes(64))
     for stream_id in range(1, CONTROL_LIMIT // 10, 2):
         pair.relay.receive(encode_frame(stream_id, FrameType.OPEN, payload, FIN))
@@ -522,7 +523,7 @@ def test_closing_tells_every_stream_once_and_sends_nothing_more() -> None:
     ours.reset(ResetCode.CANCEL)
     assert pair.relay_ear.events == [("reset", 2, ResetCode.SESSION_LOST, "shutting down")]
     assert pair.relay_ear.closed == "shutting down"
-    assert pair.relay.take_output() == b""
+    assert pair.relay.outbox.take() == b""
 
 
 @given(st.binary(max_size=600))
@@ -558,10 +559,10 @@ def test_a_stream_that_moves_much_is_known_as_bulk_until_it_ends() -> None:
 def test_a_fin_that_only_a_backed_up_session_held_lets_its_source_go_on() -> None:
     pair = Pair()
     ours, _ = pair.request(fin=False)
-    pair.relay.set_congested(True)
+    pair.relay.outbox.set_congested(True)
     ours.finish()
     assert ours.blocked
-    pair.relay.set_congested(False)
+    pair.relay.outbox.set_congested(False)
     pair.move()
     assert not ours.blocked
     assert ("writable", 2) in pair.relay_ear.events

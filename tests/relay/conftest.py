@@ -320,8 +320,9 @@ class World:
         return self.relay.edge
 
     async def start(self, **options: Any) -> None:
-        config = parse_config((self.folder / "relay.yml").read_bytes(), folder=self.folder)
-        self.relay = Relay(read_materials(config), **options)
+        path = self.folder / "relay.yml"
+        config = parse_config(path.read_bytes(), folder=self.folder)
+        self.relay = Relay(read_materials(config, path=path), **options)
         await self.relay.start()
 
     async def stop(self) -> None:
@@ -384,6 +385,7 @@ class World:
         issuer: Issuer | None = None,
         port: int | None = None,
         announce: bytes = b"",
+        features: tuple[str, ...] = (),
     ) -> Connector:
         """A session that has said HELLO and presented nothing yet."""
         key = key or generate_key()
@@ -396,7 +398,8 @@ class World:
         end = Connector(handler, asyncio.get_running_loop())
         end.nonce = answer.nonce
         self._connectors.append(end)
-        end.session.hello(Hello(proof=prove(prover or key, nonce=answer.nonce, server_name=proof_name)))
+        proof = prove(prover or key, nonce=answer.nonce, server_name=proof_name)
+        end.session.hello(Hello(proof=proof, features=features))
         end.link.attach(transport, leftover)
         await until(lambda: end.relay_hello is not None or end.closed is not None, "the relay's HELLO")
         return end

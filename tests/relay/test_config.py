@@ -32,6 +32,12 @@ def test_the_form_of_the_file(tmp_path: Path) -> None:
     assert issuer.public_key_file == tmp_path / "keys" / "issuer.pub"
     assert issuer.hostnames == ("example.com", "*.example.com")
     assert issuer.tcp_ports == ((20000, 20099), (22, 22))
+    assert config.listen.tcp == ("::1", "127.0.0.1")  # where visitors come anyway
+
+
+def test_granted_tcp_ports_may_have_interfaces_of_their_own(tmp_path: Path) -> None:
+    text = GOOD.replace("listen: {", 'listen: {tcp: ["0.0.0.0", "::"], ')
+    assert parse_config(text.encode(), folder=tmp_path).listen.tcp == ("0.0.0.0", "::")
 
 
 def test_access_log_and_tracing_are_off_unless_asked_for(tmp_path: Path) -> None:
@@ -59,7 +65,11 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, str]] = [
     ("issuers:", "isuers:", "Unknown key isuers: did you mean issuers?"),
-    ("tls:", "colour: red\ntls:", "Unknown key colour: known keys are accessLog, httpsRedirectPort, id, issuers, lim"),
+    (
+        "tls:",
+        "colour: red\ntls:",
+        "Unknown key colour: known keys are accessLog, drainDelay, httpsRedirectPort, id, issuers, lim",
+    ),
     ("id: relay-1", "accessLog: {}", "accessLog.output is missing: write stdout, or the path of a file."),
     ("id: relay-1", "accessLog: {output: [a]}", "accessLog.output must be a path."),
     (
@@ -69,6 +79,13 @@ BAD: list[tuple[str, str, str]] = [
     ),
     ("id: relay-1", "accessLog: {path: x}", "Unknown key path in accessLog: known keys are output, query."),
     ("id: relay-1", "tracing: {requestID: true}", "Unknown key requestID in tracing: did you mean requestId?"),
+    (
+        "listen: {",
+        'listen: {tcp: ["127.0.0.1:80"], ',
+        "listen.tcp: '127.0.0.1:80' is not an interface: write an IP address",
+    ),
+    ("listen: {", "listen: {tcp: [], ", "listen.tcp must be a list of interfaces for granted TCP ports"),
+    ("listen: {", 'listen: {tcp: ["::", "::"], ', "listen.tcp name :: twice: keep one."),
     ("http: [", "htp: [", "Unknown key htp in listen: did you mean http?"),
     ("certificateDir:", "certDir:", "Unknown key certDir in tls: did you mean certificateDir?"),
     ("publicKeyFile:", "publickeyfile:", "Unknown key publickeyfile in issuers[1]: did you mean publicKeyFile?"),

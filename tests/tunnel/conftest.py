@@ -319,7 +319,7 @@ class Tunnel:
         """Starts everything; returns once a visitor can be served."""
         for _ in range(relays):
             self.add_relay()
-        if relays > 1:  # an address that failed once is left alone for a minute
+        if relays > 1:  # so that the first sessions are spread over all of them
             await asyncio.gather(*(relay.ready() for relay in self.relays))
         for _ in range(connectors):
             self.add_connector(**config)
@@ -347,12 +347,14 @@ class Tunnel:
         sessions: int = 2,
         grace: str = "10s",
         relay: list[str] | None = None,
+        via: list[int] | None = None,
     ) -> Connector:
-        """Starts a connector; without `ingress` every name goes to the origin "app"."""
+        """Starts a connector; without `ingress` every name goes to the origin "app". `via`: the ports it dials instead
+        of the relays' own."""
         config = {
             "tunnel": "test",
             "credentials-file": str(credentials or self.credentials_path),
-            "relay": relay or [f"127.0.0.1:{one.tunnel}" for one in self.relays],
+            "relay": relay or [f"127.0.0.1:{port}" for port in via or [one.tunnel for one in self.relays]],
             "relay-server-name": "localhost",
             "relay-ca": str(self.ca),
             "metrics": "127.0.0.1:0",

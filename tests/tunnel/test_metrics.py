@@ -75,7 +75,7 @@ def test_requests_are_counted_at_both_ends_and_both_blame_the_same(expositions: 
         for family in text_string_to_metric_families(text):
             if family.name == f"culvert_{role}_requests":
                 for sample in family.samples:
-                    key = (sample.labels["code_class"], sample.labels["error_source"])
+                    key = (sample.labels["code_class"], sample.labels["source"])
                     counts[key] = counts.get(key, 0) + sample.value
     assert {source for counts in blamed.values() for _, source in counts} <= set(ERROR_SOURCES)
     for key in (("2xx", "none"), ("4xx", "connector"), ("5xx", "origin")):

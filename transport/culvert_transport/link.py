@@ -11,8 +11,10 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
+from culvert_protocol.credit import Allowance
+from culvert_protocol.listeners import SessionListener
 from culvert_protocol.messages import MAX_STREAMS
-from culvert_protocol.session import Session, SessionListener
+from culvert_protocol.session import Session
 from culvert_transport.sockets import tune
 
 PING_EVERY: Final = 1.0
@@ -21,6 +23,8 @@ LATE: Final = 0.25
 """A heartbeat timer this late means that this process was stopped or starved: read first, judge later."""
 HIGH_WATER: Final = 256 * 1024
 LOW_WATER: Final = 64 * 1024
+ALLOWANCE: Final = Allowance()
+"""Growth of windows that all sessions of this process share."""
 _TOKEN: Final = Struct("<d")
 
 
@@ -40,8 +44,14 @@ class SessionLink(asyncio.Protocol):
         max_streams: int = MAX_STREAMS,
     ) -> None:
         self.session = Session(
-            relay=relay, listener=_Ears(listener, self), on_output=self._schedule, max_streams=max_streams
+            relay=relay,
+            listener=_Ears(listener, self),
+            on_output=self._schedule,
+            max_streams=max_streams,
+            clock=loop.time,
+            allowance=ALLOWANCE,
         )
+        self._outbox = self.session.outbox
         self.round_trip: float | None = None
         self.on_round_trip: Callable[[float], None] | None = None
         self._loop = loop
@@ -65,7 +75,7 @@ class SessionLink(asyncio.Protocol):
         self._arm(PING_EVERY)
         if leftover:
             self.data_received(leftover)
-        if self.session.has_output:
+        if self._outbox.ready:
             self._schedule()
 
     def close(self, reason: str) -> None:
@@ -92,11 +102,11 @@ class SessionLink(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport's buffer is above the high-water mark."""
-        self.session.set_congested(True)
+        self._outbox.set_congested(True)
 
     def resume_writing(self) -> None:
         """The transport's buffer is below the low-water mark."""
-        self.session.set_congested(False)
+        self._outbox.set_congested(False)
 
     def eof_received(self) -> None:
         """The peer closed its side: a session does not half-close."""
@@ -121,13 +131,13 @@ class SessionLink(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._ending:
             return
-        session = self.session
-        output = session.take_output()
+        outbox = self._outbox
+        output = outbox.take()
         if output:
             transport.write(output)
-        if session.waiting:
-            session.output_taken()
-            if session.has_output:
+        if outbox.waiting and not outbox.backed_up:
+            outbox.refill()
+            if outbox.ready:
                 self._schedule()
 
     def _arm(self, delay: float) -> None:
@@ -141,6 +151,7 @@ class SessionLink(asyncio.Protocol):
             self._abort(f"nothing heard for {DEAD_AFTER:g} s")
             return
         self.session.ping(_TOKEN.pack(now))
+        self.session.settle()
         # Late ourselves: what the peer sent meanwhile still waits in the socket and is read before the next beat.
         self._arm(PING_EVERY)
 
@@ -155,7 +166,7 @@ class SessionLink(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._ending:
             return
-        last = self.session.take_output()
+        last = self._outbox.take()
         self._ending = True
         if last:
             transport.write(last)
@@ -172,7 +183,7 @@ class SessionLink(asyncio.Protocol):
         if len(token) == 8:
             elapsed = self._loop.time() - _TOKEN.unpack(token)[0]
             if 0 <= elapsed < 3600:
-                self.round_trip = elapsed
+                self.round_trip = self.session.growth.round_trip = elapsed
                 if self.on_round_trip is not None:
                     self.on_round_trip(elapsed)
 

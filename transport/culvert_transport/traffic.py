@@ -15,7 +15,7 @@ from culvert_transport.instruments import Histogram, Instrument
 FIRST_BYTE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds until a response begins: from an origin in the same rack to one that computes for half a minute."""
 ERROR_SOURCES: Final = ("none", "visitor", "relay", "session", "connector", "origin")
-"""Values of the label `error_source`: who is to blame for an answer or an end; `none` is an answer that an origin gave
+"""Values of the label `source`: who is to blame for an answer or an end; `none` is an answer that an origin gave
 or a rule prescribed, whatever its status."""
 _HUNDREDS: Final = tuple(f"{hundred}xx" for hundred in range(10))
 
@@ -40,7 +40,7 @@ class Answers:
         row[status // 100] += 1
 
     def samples(self) -> Iterator[tuple[str, str, int]]:
-        """(class of status, error_source, how many), without those that never came."""
+        """(class of status, source, how many), without those that never came."""
         for source, row in (("none", self.fine), *self.blamed.items()):
             for hundred, count in enumerate(row):
                 if count:
@@ -96,14 +96,14 @@ class TrafficInstruments:
                 "counter",
                 f"{prefix}_requests_total",
                 f"Answers, by {group}, class of status and who is to blame (none: nobody, whatever the status).",
-                (*labels, "code_class", "error_source"),
+                (*labels, "code_class", "source"),
             ),
             Instrument(
                 "counter",
                 f"{prefix}_requests_aborted_total",
                 f"Requests that ended without a whole response, by {group} and who broke off. Those that already had "
                 "a status are in the other counter too.",
-                (*labels, "error_source"),
+                (*labels, "source"),
             ),
             Instrument(
                 "counter", f"{prefix}_received_bytes_total", f"Body bytes received from visitors, by {group}.", labels

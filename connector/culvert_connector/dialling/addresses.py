@@ -6,8 +6,8 @@ an address or a relay id has none.
 
 Must not know: DNS, sockets, clocks; the caller hands in what a name resolved to and the time.
 
-Invariants: an address that rests is never chosen; an address that failed is chosen only when every other one has
-failed since or rests.
+Invariants: an address that rests is never chosen; an address that failed is avoided for a time that starts short and
+grows with each failure after such a time, and is chosen meanwhile only when every other one is avoided or rests.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from culvert_ingress.addresses import split_address
 
 REST = 10.0
 """Seconds an address rests at least after a relay said that it has enough of this connector's sessions."""
+AVOID_FIRST = 1.0
+"""Seconds for which an address is tried last after its first failure; each further round of failures doubles it."""
+AVOID_LONGEST = 30.0
+"""Seconds after which a relay that has come back gets its sessions at the latest."""
 MAX_ADDRESSES = 64
 """Addresses that one connector keeps of all its names; more would be a mistake in DNS, not a fleet of relays."""
 
@@ -49,10 +53,30 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What happened at an address: when it last failed (0: never since its last success), until when it rests."""
+    """What happened at an address: when it last failed (0: never since its last success), until when it rests.
+
+    `failures` counts rounds: dials that fail while the address is avoided anyway belong to the round that began it.
+    """
 
     failed_at: float = 0.0
     resting_until: float = 0.0
+    failures: int = 0
+
+    @property
+    def avoided_until(self) -> float:
+        """When it counts again as an address like any other."""
+        if not self.failures:
+            return 0.0
+        return self.failed_at + min(AVOID_FIRST * 2.0 ** min(self.failures - 1, 16), AVOID_LONGEST)
+
+    def failed(self, now: float) -> Record:
+        """The record after a failure at `now`."""
+        first = now >= self.avoided_until
+        return Record(now if first else self.failed_at, self.resting_until, self.failures + first)
+
+    def rests(self, until: float) -> Record:
+        """The record of an address that is not dialled before `until`."""
+        return Record(self.failed_at, until, self.failures)
 
 
 NEVER = Record()
@@ -92,12 +116,24 @@ def choose(
     `in_use` holds the address of every session and of every dial under way, with repetitions.
     """
     load = Counter(in_use)
+    known = [(position, address, records.get(address, NEVER)) for position, address in enumerate(addresses)]
     free = [
-        (records.get(address, NEVER).failed_at, load[address], position, address)
-        for position, address in enumerate(addresses)
-        if records.get(address, NEVER).resting_until <= now
+        (record.failed_at if now < record.avoided_until else 0.0, load[address], position, address)
+        for position, address, record in known
+        if record.resting_until <= now
     ]
     return min(free)[3] if free else None
+
+
+def good(addresses: Sequence[Address], records: Mapping[Address, Record], *, now: float) -> list[Address]:
+    """The addresses that are not avoided: those that should have a session."""
+    return [address for address in addresses if records.get(address, NEVER).avoided_until <= now]
+
+
+def next_good(addresses: Iterable[Address], records: Mapping[Address, Record], *, now: float) -> float | None:
+    """When the next address ceases to be avoided; None when none is avoided."""
+    times = [records.get(address, NEVER).avoided_until for address in addresses]
+    return min((time for time in times if time > now), default=None)
 
 
 def rested_at(addresses: Sequence[Address], records: Mapping[Address, Record]) -> float | None:

@@ -23,8 +23,6 @@ from culvert_connector.dialling.dialer import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
-RETRY_DEAD: Final = 60.0
-"""Seconds after which an address that failed counts as one that should have a session."""
 LOG_EVERY: Final = 30.0
 """Seconds between two log lines about one address that keeps failing in the same way."""
 RESOLVE_TIMEOUT: Final = 5.0
@@ -84,10 +82,12 @@ class AddressBook:
         return addresses.rested_at(self.addresses, self._records)
 
     def good(self) -> list[Address]:
-        """The addresses that have not failed lately: those that should have a session."""
-        now = self._loop.time()
-        failed = {one: self._records.get(one, addresses.NEVER).failed_at for one in self.addresses}
-        return [one for one, at in failed.items() if not at or now - at >= RETRY_DEAD]
+        """The addresses that should have a session: those that have not failed lately."""
+        return addresses.good(self.addresses, self._records, now=self._loop.time())
+
+    def next_good(self) -> float | None:
+        """When another address will be one of `good` (loop time); None when none is missing there."""
+        return addresses.next_good(self.addresses, self._records, now=self._loop.time())
 
     def errors(self) -> list[RelayError]:
         """The last failure of every address that has had nothing but failures since."""
@@ -101,12 +101,11 @@ class AddressBook:
 
     def failed(self, address: Address) -> None:
         """A dial failed there, or its relay leaves: it is tried last."""
-        self._records[address] = Record(failed_at=self._loop.time())
+        self._records[address] = self._records.get(address, addresses.NEVER).failed(self._loop.time())
 
     def rest(self, address: Address, seconds: float) -> None:
         """It is not dialled for so long."""
-        record = self._records.get(address, addresses.NEVER)
-        self._records[address] = Record(record.failed_at, self._loop.time() + seconds)
+        self._records[address] = self._records.get(address, addresses.NEVER).rests(self._loop.time() + seconds)
 
     def report(self, address: str, reason: str, message: str) -> None:
         """Shows an error; logs it when it is new or has not been logged for a while."""

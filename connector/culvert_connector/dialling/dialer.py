@@ -12,12 +12,15 @@ leaves no transport behind; bytes that came behind the 101 are handed on, none l
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Final, cast
+from typing import Any, Final, cast
 
+from culvert_connector.dialling import proxy as proxies
 from culvert_connector.dialling.addresses import Address
+from culvert_connector.dialling.proxy import Proxy, ProxyError
 from culvert_protocol.handshake import (
     Accepted,
     Answer,
@@ -45,7 +48,8 @@ class RelayTLSError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """All that one dial needs. `server_name` is verified, sent as SNI and Host, and signed in the proof."""
+    """All that one dial needs. `server_name` is verified, sent as SNI and Host, and signed in the proof; `proxy` sees
+    the address and nothing else."""
 
     address: Address
     server_name: str
@@ -54,6 +58,7 @@ class Call:
     connector_id: str
     slot: int
     generation: int
+    proxy: Proxy | None = None
 
 
 class DialError(Exception):
@@ -148,9 +153,12 @@ async def dial(call: Call) -> Dialled:
             CERTIFICATE,
             f"the TLS handshake with {call.address} failed ({error.reason or error}); is it a relay's tunnel address?",
         ) from error
+    except ProxyError as error:
+        raise DialError(UNREACHABLE, f"no connection to the relay at {call.address}: {error}") from error
     except (OSError, TimeoutError) as error:
         why = f"no answer within {CONNECT_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
-        raise DialError(UNREACHABLE, f"no connection to the relay at {call.address}: {why}") from error
+        way = f" through the proxy {call.proxy}" if call.proxy is not None else ""
+        raise DialError(UNREACHABLE, f"no connection to the relay at {call.address}{way}: {why}") from error
     kept = False
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -172,20 +180,58 @@ async def dial(call: Call) -> Dialled:
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, upgrade: _Upgrade, call: Call) -> asyncio.Transport:
-    host, port = call.address.ip, call.address.port
-    if _FAST:
-        # Twice the bulk throughput of the loop's own TLS.
-        import aiofastnet
+    context, name = call.context, call.server_name
+    if call.proxy is None:
+        place: dict[str, Any] = {"host": call.address.ip, "port": call.address.port}
+    else:
+        place = {"sock": await _tunnel(loop, call.proxy, str(call.address))}
+    try:
+        if _FAST:
+            # Twice the bulk throughput of the loop's own TLS.
+            import aiofastnet
 
-        fast: asyncio.Transport
-        fast, _ = await aiofastnet.create_connection(
-            loop, lambda: upgrade, host, port, ssl=call.context, server_hostname=call.server_name
-        )
-        return fast
-    transport, _ = await loop.create_connection(
-        lambda: upgrade, host, port, ssl=call.context, server_hostname=call.server_name
-    )
-    return transport
+            fast: asyncio.Transport
+            fast, _ = await aiofastnet.create_connection(
+                loop, lambda: upgrade, **place, ssl=context, server_hostname=name
+            )
+            return fast
+        transport, _ = await loop.create_connection(lambda: upgrade, **place, ssl=context, server_hostname=name)
+        return transport
+    except BaseException:
+        if "sock" in place:
+            place["sock"].close()
+        raise
+
+
+async def _tunnel(loop: asyncio.AbstractEventLoop, proxy: Proxy, authority: str) -> socket.socket:
+    """A socket that `proxy` has connected to `authority`; raises ProxyError or OSError."""
+    found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+    failure: OSError = OSError(f"the proxy {proxy} has no address")
+    for family, kind, protocol, _, place in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, place)
+            except OSError as error:
+                failure = error
+                sock.close()
+                continue
+            await loop.sock_sendall(sock, proxies.build_connect(proxy, authority))
+            answer = bytearray()
+            while not (size := proxies.parse_answer(answer, proxy)):
+                data = await loop.sock_recv(sock, proxies.MAX_ANSWER)
+                if not data:
+                    raise ProxyError(f"the proxy {proxy} closed the connection without an answer to CONNECT")
+                answer += data
+            if size != len(answer):
+                # A TLS server never speaks first: these bytes are not the relay's.
+                raise ProxyError(f"the proxy {proxy} sent bytes of its own into the tunnel; use another one")
+            return sock
+        except BaseException:
+            sock.close()
+            raise
+    raise failure
 
 
 def _refused(call: Call, refused: Refused) -> DialError:

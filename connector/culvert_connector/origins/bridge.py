@@ -14,11 +14,13 @@ from typing import Final
 
 from culvert_connector.origins.connection import OriginConnection
 from culvert_connector.origins.exchange import Connections
+from culvert_connector.origins.proxy_header import proxy_header
 from culvert_connector.origins.targets import OriginTarget
 from culvert_connector.origins.upgrade import field_values
 from culvert_http1.response import ResponseHead
 from culvert_http1.websocket import ACCESS_PROTOCOL, FrameDecoder, Opcode, WebSocketError, accept_for, encode
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
+from culvert_protocol.heads import Open
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
 from culvert_transport.traffic import Traffic
@@ -42,23 +44,23 @@ def handshake_problem(fields: bytes) -> str | None:
 
 
 class Bridge:
-    """The stream's listener and the connection's user."""
+    """The stream's listener and the connection's user. `traffic` is the rule's."""
 
     __slots__ = (
-        "_agreed", "_connection", "_connections", "_decoder", "_early", "_fields", "_gone", "_origin_ended",
-        "_owed", "_stream", "_target", "_visitor_ended", "traffic",
+        "_agreed", "_connection", "_connections", "_decoder", "_early", "_gone", "_head", "_origin_ended", "_owed",
+        "_stream", "_target", "_visitor_ended", "traffic",
     )  # fmt: skip
 
     def __init__(
         self,
         stream: Stream,
-        fields: bytes,
+        head: Open,
         target: OriginTarget,
         connections: Connections,
         traffic: Traffic,
     ) -> None:
         self._stream = stream
-        self._fields = fields
+        self._head = head
         self._target = target
         self._connections = connections
         self.traffic = traffic
@@ -74,7 +76,9 @@ class Bridge:
     def begin(self) -> None:
         """Dials the origin; the visitor hears of it by 101 or by the reset that becomes its answer."""
         self._stream.listener = self
-        self._connections.acquire(self, self._target, fresh=True, safe=False)
+        target = self._target
+        preamble = proxy_header(target.proxy_protocol, self._head)
+        self._connections.acquire(self, target, fresh=True, safe=False, preamble=preamble)
 
     # -- the connection ----------------------------------------------------------------------------------------
 
@@ -82,9 +86,10 @@ class Bridge:
         """The origin is there."""
         self._connection = connection
         self.traffic.answers.add(101, "none")
-        key = field_values(self._fields, b"Sec-WebSocket-Key")[0]
+        fields = self._head.fields
+        key = field_values(fields, b"Sec-WebSocket-Key")[0]
         answer = b"Sec-WebSocket-Accept: %b\r\n" % accept_for(key)
-        offers = b",".join(field_values(self._fields, b"Sec-WebSocket-Protocol")).split(b",")
+        offers = b",".join(field_values(fields, b"Sec-WebSocket-Protocol")).split(b",")
         if ACCESS_PROTOCOL.encode() in (offer.strip(b" \t") for offer in offers):
             self._agreed = True
             answer += b"Sec-WebSocket-Protocol: %b\r\n" % ACCESS_PROTOCOL.encode()

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from culvert_connector.origins import request
 from culvert_connector.origins.connection import OriginConnection
+from culvert_connector.origins.proxy_header import proxy_header
 from culvert_connector.origins.targets import OriginTarget
 from culvert_connector.origins.upgrade import Pipe, switch_problem
 from culvert_http1.chunked import LAST_CHUNK, encode_chunk
@@ -44,14 +45,24 @@ _CONTINUE: Final = RecordHead(100)
 class Connections(Protocol):
     """Where an exchange gets its connection from."""
 
-    def acquire(self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool) -> None:
+    def acquire(
+        self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool, preamble: bytes = b""
+    ) -> None:
         """Calls `on_connection` (at once, when one was kept) or `on_no_connection`, exactly one of them.
+
+        `preamble` goes first on a fresh connection, before TLS too.
 
         `fresh`: not a kept connection; `safe`: the request may be sent twice, so a kept one need not be examined.
         """
 
     def give_up(self, user: ConnectionSeeker) -> None:
         """Forgets the request for a connection; neither callback comes any more."""
+
+    def await_response(self, user: ResponseAwaiter, seconds: float) -> None:
+        """Calls `on_response_timeout` after `seconds`, or up to a second later, unless `response_came` is called."""
+
+    def response_came(self, user: ResponseAwaiter, seconds: float) -> None:
+        """Nothing is waited for any more."""
 
 
 class ConnectionSeeker(Protocol):
@@ -62,6 +73,13 @@ class ConnectionSeeker(Protocol):
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """It could not be made."""
+
+
+class ResponseAwaiter(Protocol):
+    """Who waits for a response."""
+
+    def on_response_timeout(self) -> None:
+        """The response has not begun in time."""
 
 
 class Exchange:
@@ -84,6 +102,7 @@ class Exchange:
         "_stream",
         "_target",
         "_upload_ended",
+        "_waiting",
         "traffic",
     )
 
@@ -112,6 +131,7 @@ class Exchange:
         self._head_sent = False
         self._response_ended = False
         self._over = False
+        self._waiting = False
 
     def begin(self, body: bytes, fin: bool) -> None:
         """Starts with what OPEN brought; the stream's listener is this exchange from now on."""
@@ -122,7 +142,11 @@ class Exchange:
         self._upload_ended = fin
         self._request = request.encode(self._head, host=self._target.host_header)
         safe = self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE
-        self._connections.acquire(self, self._target, fresh=False, safe=safe)
+        target = self._target
+        if target.proxy_protocol:
+            self._connections.acquire(self, target, fresh=True, safe=safe, preamble=self._preamble())
+        else:
+            self._connections.acquire(self, target, fresh=False, safe=safe)
 
     # -- the connection ----------------------------------------------------------------------------------------
 
@@ -145,6 +169,8 @@ class Exchange:
             if len(pieces) > 1:
                 first = b"".join(pieces)
             connection.start(self, method=self._head.method, request=first)
+            if self._upload_ended:
+                self._wait()
             if size:
                 self._sent(size)
             if self._framing != Framing.NONE and not self._upload_ended and not size and self._waits_for_continue():
@@ -152,6 +178,15 @@ class Exchange:
                 self._expecting = loop.call_later(CONTINUE_AFTER, self._continue_ourselves)
             return
         connection.start(self, method=self._head.method, request=first)
+        self._wait()
+
+    def on_response_timeout(self) -> None:
+        """The origin has the whole request and says nothing: 504. It may be at work, so nothing is sent again."""
+        self._waiting = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """No origin: 502, 503 or 504 by the code."""
@@ -186,8 +221,11 @@ class Exchange:
             return
         self._stop_expecting()
         pieces: list[bytes] = []
-        if self._frame_end(pieces) and pieces:
-            connection.write(pieces[0])
+        if self._frame_end(pieces):
+            if pieces:
+                connection.write(pieces[0])
+            if not self._head_sent:
+                self._wait()
 
     def on_reset(self, code: int, reason: str) -> None:
         """The visitor went away, or the session was lost: the origin is left at once."""
@@ -216,7 +254,8 @@ class Exchange:
         if head.status == 100:
             if self._expecting is None:
                 return
-            self._stop_expecting()
+            self._expecting.cancel()
+            self._expecting = None
         self._stream.send_head(RecordHead(head.status, fields=head.fields))
 
     def on_switch(self, head: ResponseHead, leftover: bytes) -> None:
@@ -230,6 +269,7 @@ class Exchange:
             connection.abort()
             self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
             return
+        self._stop_expecting()
         self._over = True
         self._count(101)
         self._stream.send_head(RecordHead(101, fields=head.fields))
@@ -277,7 +317,7 @@ class Exchange:
         if untouched:
             if self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE:
                 # Once at most: the fresh connection cannot fail untouched.
-                self._connections.acquire(self, self._target, fresh=True, safe=True)
+                self._connections.acquire(self, self._target, fresh=True, safe=True, preamble=self._preamble())
                 return
             reason = "kept_connection_closed"
         self._fail(code, reason)
@@ -343,6 +383,7 @@ class Exchange:
     def _fail(self, code: ResetCode, reason: str) -> None:
         if self._over:
             return
+        self._stop_expecting()
         self._over = True
         if self._head_sent:
             self.traffic.abort(SOURCE.get(code, "session"))
@@ -355,6 +396,9 @@ class Exchange:
         self.traffic.answers.fine[status // 100] += 1
         self.traffic.first_byte.observe(monotonic() - self._began)
 
+    def _preamble(self) -> bytes:
+        return proxy_header(self._target.proxy_protocol, self._head)
+
     def _waits_for_continue(self) -> bool:
         return request.expects_continue(self._head)
 
@@ -362,7 +406,16 @@ class Exchange:
         self._expecting = None
         self._stream.send_head(_CONTINUE)
 
+    def _wait(self) -> None:
+        seconds = self._target.response_timeout
+        if seconds:
+            self._waiting = True
+            self._connections.await_response(self, seconds)
+
     def _stop_expecting(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._connections.response_came(self, self._target.response_timeout)
         if self._expecting is not None:
             self._expecting.cancel()
             self._expecting = None

@@ -18,15 +18,16 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from culvert_connector.origins import addresses
 from culvert_connector.origins.addresses import AddressRefused, Resolve
 from culvert_connector.origins.connection import OriginConnection
-from culvert_connector.origins.exchange import ConnectionSeeker
+from culvert_connector.origins.exchange import ConnectionSeeker, ResponseAwaiter
 from culvert_connector.origins.pool import IdlePool
 from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import Contexts, OriginCAError
+from culvert_connector.origins.waits import Waits
 from culvert_protocol.codes import ResetCode
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY: Final = 5.0
 """Seconds between two looks for connections that have been idle too long."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks for requests that their origins have not answered in time."""
 LOG_EVERY: Final = 10.0
 """Seconds between two log lines about one origin that cannot be reached."""
 _MAX_LOGGED: Final = 1024
@@ -59,6 +62,8 @@ class Origins:
         self._dials: dict[ConnectionSeeker, asyncio.Task[None]] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._waits: Waits[ResponseAwaiter] = Waits()
+        self._look: asyncio.TimerHandle | None = None
         self._logged: dict[OriginKey, float] = {}
         self._closed = False
 
@@ -74,7 +79,9 @@ class Origins:
 
     # -- for exchanges -----------------------------------------------------------------------------------------
 
-    def acquire(self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool) -> None:
+    def acquire(
+        self, user: ConnectionSeeker, target: OriginTarget, *, fresh: bool, safe: bool, preamble: bytes = b""
+    ) -> None:
         """See `exchange.Connections.acquire`."""
         key = target.key
         if not fresh:
@@ -88,13 +95,24 @@ class Origins:
         if self._closed:
             user.on_no_connection(ResetCode.UNAVAILABLE, "connector_stops")
             return
-        self._dials[user] = asyncio.get_running_loop().create_task(self._dial(user, target))
+        self._dials[user] = asyncio.get_running_loop().create_task(self._dial(user, target, preamble))
 
     def give_up(self, user: ConnectionSeeker) -> None:
         """See `exchange.Connections.give_up`."""
         task = self._dials.pop(user, None)
         if task is not None:
             task.cancel()
+
+    def await_response(self, user: ResponseAwaiter, seconds: float) -> None:
+        """See `exchange.Connections.await_response`."""
+        loop = asyncio.get_running_loop()
+        self._waits.begin(user, seconds, now=loop.time())
+        if self._look is None:
+            self._look = loop.call_later(min(seconds, LOOK_EVERY), self._look_at_waits)
+
+    def response_came(self, user: ResponseAwaiter, seconds: float) -> None:
+        """See `exchange.Connections.response_came`."""
+        self._waits.end(user, seconds)
 
     # -- for connections ---------------------------------------------------------------------------------------
 
@@ -134,6 +152,9 @@ class Origins:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         tasks = [*self._dials.values(), *self._lookups.values()]
         for task in tasks:
             task.cancel()
@@ -147,6 +168,13 @@ class Origins:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
+    def _look_at_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        for user in self._waits.due(now=loop.time()):
+            user.on_response_timeout()
+        shortest = self._waits.shortest()
+        self._look = None if shortest is None else loop.call_later(min(shortest, LOOK_EVERY), self._look_at_waits)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         for pool in self._pools.values():
@@ -156,11 +184,11 @@ class Origins:
         self._pools = {seconds: pool for seconds, pool in self._pools.items() if len(pool)}
         self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep) if self._pools else None
 
-    async def _dial(self, user: ConnectionSeeker, target: OriginTarget) -> None:
+    async def _dial(self, user: ConnectionSeeker, target: OriginTarget, preamble: bytes) -> None:
         try:
             try:
                 async with asyncio.timeout(target.connect_timeout):
-                    connection = await self._connect(target)
+                    connection = await self._connect(target, preamble)
                 if connection.gone:
                     raise ConnectionResetError
             except TimeoutError:
@@ -183,7 +211,7 @@ class Origins:
         else:
             user.on_connection(connection)
 
-    async def _connect(self, target: OriginTarget) -> OriginConnection:
+    async def _connect(self, target: OriginTarget, preamble: bytes) -> OriginConnection:
         key = target.key
         loop = asyncio.get_running_loop()
         context = self._contexts.get(key.tls) if key.tls is not None else None
@@ -193,6 +221,15 @@ class Origins:
         def factory() -> OriginConnection:
             return OriginConnection(key=key, owner=self, tls=context is not None, quiet=target.pipe)
 
+        if key.port == 0 and preamble:
+            _, begun = await loop.create_connection(
+                factory,
+                sock=await _begun(socket.AF_UNIX, key.host, preamble),
+                ssl=context,
+                server_hostname=server_name,
+                ssl_handshake_timeout=handshake,
+            )
+            return begun
         if key.port == 0:
             _, unix = await loop.create_unix_connection(
                 factory, key.host, ssl=context, server_hostname=server_name, ssl_handshake_timeout=handshake
@@ -206,10 +243,13 @@ class Origins:
             share = (deadline - loop.time()) / (len(rest) + 1)
             try:
                 async with asyncio.timeout(share if rest else None):
+                    place: dict[str, Any] = {"host": address, "port": key.port}
+                    if preamble:
+                        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                        place = {"sock": await _begun(family, (address, key.port), preamble)}
                     transport, connection = await loop.create_connection(
                         factory,
-                        address,
-                        key.port,
+                        **place,
                         ssl=context,
                         server_hostname=server_name,
                         ssl_handshake_timeout=handshake,
@@ -249,6 +289,20 @@ class Origins:
             error,
             extra={"fields": {"rule": target.rule_id, "reason": error.reason}},
         )
+
+
+async def _begun(family: int, place: str | tuple[str, int], preamble: bytes) -> socket.socket:
+    """A connected socket on which `preamble` has been sent."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, place)
+        await loop.sock_sendall(sock, preamble)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _keep_alive(transport: asyncio.BaseTransport, seconds: float) -> None:

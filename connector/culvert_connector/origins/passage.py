@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 from culvert_connector.origins.connection import OriginConnection
 from culvert_connector.origins.exchange import Connections
+from culvert_connector.origins.proxy_header import proxy_header
 from culvert_connector.origins.targets import OriginTarget
 from culvert_connector.origins.upgrade import Pipe
 from culvert_protocol.codes import ResetCode
+from culvert_protocol.heads import Open
 from culvert_protocol.heads import ResponseHead as RecordHead
 from culvert_protocol.stream import Stream
 from culvert_transport.traffic import Traffic
@@ -23,11 +25,12 @@ from culvert_transport.traffic import Traffic
 class Passage:
     """A stream's listener until its connection stands; `ended(connected)` is called once, for counting."""
 
-    __slots__ = ("_connections", "_early", "_ended", "_fin", "_stream", "_target", "traffic")
+    __slots__ = ("_connections", "_early", "_ended", "_fin", "_head", "_stream", "_target", "traffic")
 
     def __init__(
         self,
         stream: Stream,
+        head: Open,
         target: OriginTarget,
         connections: Connections,
         traffic: Traffic,
@@ -35,6 +38,7 @@ class Passage:
     ) -> None:
         self.traffic = traffic
         self._stream = stream
+        self._head = head
         self._target = target
         self._connections = connections
         self._ended = ended
@@ -47,7 +51,9 @@ class Passage:
         if body:
             self.on_data(body)
         self._fin = fin
-        self._connections.acquire(self, self._target, fresh=True, safe=False)
+        target = self._target
+        preamble = proxy_header(target.proxy_protocol, self._head)
+        self._connections.acquire(self, target, fresh=True, safe=False, preamble=preamble)
 
     def on_connection(self, connection: OriginConnection) -> None:
         """The origin is there."""

@@ -10,8 +10,8 @@ Invariant: two rules share kept-alive connections exactly when everything that d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from culvert_connector.origins.tls import TLSSettings
@@ -40,12 +40,14 @@ class OriginKey:
     policy: str
     keep: int
     keep_seconds: float
+    visitor: Hashable = None
+    """Whose connections these are; None: anybody's (see `pinning`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OriginTarget:
     """A rule whose service is spoken to over a connection. Times are seconds. `pipe`: bytes are passed as they are,
-    `by_name`: for visitors chosen by TLS server name."""
+    `by_name`: for visitors chosen by TLS server name. `users`: see `Rule.basic_auth`."""
 
     rule_id: str
     key: OriginKey
@@ -53,8 +55,11 @@ class OriginTarget:
     connect_timeout: float
     tls_timeout: float
     tcp_keep_alive: float
+    response_timeout: float
     pipe: bool = False
     by_name: bool = False
+    proxy_protocol: int = 0
+    users: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class AnswerTarget:
     status: int
     body: bytes
     fields: bytes
+    users: tuple[str, ...] = field(default=(), repr=False)
 
 
 Target = OriginTarget | AnswerTarget
@@ -98,6 +104,11 @@ def own_answer(rule_id: str, status: int, body: bytes, *, reason: str) -> Answer
 
 def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
     """The target of a rule under the document's address policy."""
+    target = _compiled(rule, policy=policy, hello_world=hello_world)
+    return replace(target, users=rule.basic_auth) if rule.basic_auth else target
+
+
+def _compiled(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
     service = rule.service
     if isinstance(service, StatusService):
         return own_answer(rule.id, service.status, status_page(service.status), reason="http_status")
@@ -123,7 +134,7 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
             port=port,
             tls=tls,
             policy=policy,
-            keep=0 if isinstance(service, TCPService) else options.keep_alive_connections,
+            keep=0 if isinstance(service, TCPService) or options.proxy_protocol else options.keep_alive_connections,
             keep_seconds=options.keep_alive_timeout / 1000,
         ),
         host_header=options.http_host_header.encode() if options.http_host_header else None,
@@ -132,6 +143,8 @@ def compile_rule(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         tcp_keep_alive=options.tcp_keep_alive / 1000,
         pipe=isinstance(service, TCPService),
         by_name=isinstance(service, TCPService) and service.passthrough,
+        response_timeout=options.response_timeout / 1000,
+        proxy_protocol=options.proxy_protocol,
     )
 
 

@@ -140,11 +140,15 @@ class FileSource:
         paths.append(credentials_path)
         ca_paths = {name: self._beside(name) for name in config.ca_paths}
         relay_ca_path = self._beside(config.relay_ca) if config.relay_ca is not None else None
-        paths.extend(ca_paths.values())
+        user_paths = {name: self._beside(name) for name in config.basic_auth_paths}
+        paths.extend((*ca_paths.values(), *user_paths.values()))
         if relay_ca_path is not None:
             paths.append(relay_ca_path)
         credentials = self._credentials(credentials_path)
         ca_texts = {name: _text(path, "The caPool file", MAX_CONFIG) for name, path in ca_paths.items()}
+        user_texts = {name: _text(path, "The basicAuth file", MAX_CONFIG) for name, path in user_paths.items()}
+        for path in user_paths.values():
+            _warn_if_exposed(path, "passwords")
         relay_ca = _text(relay_ca_path, "The relay-ca file", MAX_CONFIG) if relay_ca_path is not None else None
         self._version = max(self._version + 1, int(self._clock() * 1000))
         assert credentials.grant is not None
@@ -155,6 +159,7 @@ class FileSource:
                 tunnel=overrides.name or config.tunnel or credentials.tunnel,
                 relay_ca=relay_ca,
                 ca_texts=ca_texts,
+                basic_auth_texts=user_texts,
             )
         except ConfigErrors as error:
             raise FileError("\n".join(f"{self._config}: {problem}" for problem in error.problems)) from None
@@ -184,11 +189,7 @@ class FileSource:
                 f"{path}: the credentials file holds no grant, so no relay would serve a hostname; make one with "
                 "'culvert tunnel create'."
             )
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            log.warning(
-                "%s holds a private key and can be read by others (mode %04o); run: chmod 600 %s", path, mode, path
-            )
+        _warn_if_exposed(path, "a private key")
         return credentials
 
     def _beside(self, name: str) -> Path:
@@ -207,6 +208,12 @@ class FileSource:
     def _remember(self, before: Stamps) -> None:
         # A file that changed while it was read must look changed next time: its stamp from before the reading counts.
         self._stamps = {path: before.get(path, now) for path, now in self._look_at_stamps().items()}
+
+
+def _warn_if_exposed(path: Path, what: str) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        log.warning("%s holds %s and can be read by others (mode %04o); run: chmod 600 %s", path, what, mode, path)
 
 
 def _text(path: Path, what: str, limit: int) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from culvert_operator.api.dns import KeyRef, key_ref
 from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text
-from culvert_operator.api.tunnel import KeyRef, key_ref
 from culvert_operator.keys import ObjectKey
+from culvert_protocol.granted import port_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,26 @@ class ServiceRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRequest:
-    """How the connector talks to the Service; ``connect_timeout`` as written, for instance ``1m30s``."""
+    """How the connector talks to the Service; durations as written, for instance ``1m30s``."""
 
     connect_timeout: str = "30s"
+    tls_timeout: str = "10s"
+    tcp_keep_alive: str = "30s"
+    keep_alive_timeout: str = "90s"
+    keep_alive_connections: int = 100
     http_host_header: str | None = None
     origin_server_name: str | None = None
     no_tls_verify: bool = False
+    proxy_protocol: str = "None"
     ca: KeyRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSpec:
-    """One rule as written. Exactly one of ``service`` and ``http_status`` is set (the schema sees to it)."""
+    """One rule as written. Exactly one of ``service`` and ``http_status`` is set (the schema sees to it).
+
+    ``protocol`` is HTTP, TCP (then ``relay_port`` counts and ``hostname`` is "") or TLS.
+    """
 
     name: str
     hostname: str
@@ -45,6 +54,14 @@ class RuleSpec:
     service: ServiceRef | None
     http_status: int | None
     origin: OriginRequest
+    protocol: str = "HTTP"
+    relay_port: int = 0
+    allowed_sources: tuple[str, ...] = ()
+
+    @property
+    def spelling(self) -> str:
+        """The name as it was written, for a status about a rule that was not examined: of a TCP rule, its port."""
+        return port_name(self.relay_port) if self.protocol == "TCP" else self.hostname
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +132,9 @@ def _rule(spec: Raw) -> RuleSpec:
         service=_service(service) if service else None,
         http_status=integer(status) if status is not None else None,
         origin=_origin(mapping(spec.get("originRequest"))),
+        protocol=text(spec.get("protocol")) or "HTTP",
+        relay_port=integer(spec.get("relayPort")),
+        allowed_sources=tuple(text(item) for item in sequence(spec.get("allowedSources"))),
     )
 
 
@@ -130,8 +150,13 @@ def _service(spec: Raw) -> ServiceRef:
 def _origin(spec: Raw) -> OriginRequest:
     return OriginRequest(
         connect_timeout=text(spec.get("connectTimeout")) or "30s",
+        tls_timeout=text(spec.get("tlsTimeout")) or "10s",
+        tcp_keep_alive=text(spec.get("tcpKeepAlive")) or "30s",
+        keep_alive_timeout=text(spec.get("keepAliveTimeout")) or "90s",
+        keep_alive_connections=integer(spec.get("keepAliveConnections"), 100),
         http_host_header=text(spec.get("httpHostHeader")) or None,
         origin_server_name=text(spec.get("originServerName")) or None,
         no_tls_verify=spec.get("noTLSVerify") is True,
+        proxy_protocol=text(spec.get("proxyProtocol")) or "None",
         ca=key_ref(spec.get("caConfigMapRef"), "ca.crt"),
     )

@@ -11,8 +11,9 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from culvert_operator.api.meta import API_VERSION, Raw, mapping, parse_meta, sequence, text
+from culvert_operator.api.meta import API_VERSION, Raw, integer, mapping, parse_meta, sequence, text
 from culvert_operator.keys import ObjectKey
+from culvert_protocol.granted import port_name, port_of
 
 MAX_PATHS = 512
 MAX_WAITING = 64
@@ -44,7 +45,10 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One HostnameClaim. ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time."""
+    """One HostnameClaim; that of a TCP port has ``tcp:<port>`` as its hostname.
+
+    ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time.
+    """
 
     hostname: str
     namespace: str
@@ -86,7 +90,7 @@ def parse_claim(raw: Raw) -> Claim:
         uid=meta.uid,
         resource_version=meta.resource_version,
         deleting=meta.deleting,
-        hostname=text(spec.get("hostname")),
+        hostname=text(spec.get("hostname")) or (port_name(port) if (port := integer(spec.get("tcpPort"))) else ""),
         namespace=text(mapping(spec.get("owner")).get("namespace")),
         tunnel=_key(spec.get("tunnel")),
         claimed_at=text(spec.get("claimedAt")),
@@ -111,8 +115,9 @@ def claim_body(claim: Claim) -> Raw:
     }
     if claim.uid:
         metadata |= {"uid": claim.uid, "resourceVersion": claim.resource_version}
+    port = port_of(claim.hostname)
     spec: dict[str, object] = {
-        "hostname": claim.hostname,
+        **({"hostname": claim.hostname} if port is None else {"tcpPort": port}),
         "owner": {"namespace": claim.namespace},
         "tunnel": str(claim.tunnel),
         "claimedAt": claim.claimed_at,

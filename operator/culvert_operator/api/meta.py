@@ -22,6 +22,11 @@ FINALIZER = "culvert.dev/cleanup"
 ABANDON_RECORDS = "culvert.dev/abandon-dns-records"
 """Annotation (value ``"true"``) on a Tunnel or TunnelBinding that is being deleted: leave its records behind."""
 
+PAUSED = "culvert.dev/paused"
+"""Annotation (value ``"true"``) on a Tunnel: leave it, its children, claims and records as they are."""
+ROTATE = "culvert.dev/rotate"
+"""Annotation on a Tunnel: a new value asks for a new credential."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
@@ -49,6 +54,10 @@ class Meta:
     @property
     def has_finalizer(self) -> bool:
         return FINALIZER in self.finalizers
+
+    @property
+    def paused(self) -> bool:
+        return self.annotations.get(PAUSED) == "true"
 
     @property
     def abandons_records(self) -> bool:

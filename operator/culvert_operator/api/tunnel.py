@@ -10,23 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from culvert_operator.api.dns import DNSSettings, KeyRef, key_ref, parse_dns
 from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text, texts
-from culvert_operator.dns.policies import Policy
 
 DEFAULT_REPLICAS = 2
 DEFAULT_SESSIONS = 4
 DEFAULT_GRACE_SECONDS = 30
-DEFAULT_TTL = 300
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRef:
-    """One key of a ConfigMap of the same namespace."""
-
-    name: str
-    key: str
+DEFAULT_CPU_PERCENT = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +30,22 @@ class Relay:
     server_name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """Between how many Pods, and at which average CPU use (percent of the request)."""
+
+    least: int
+    most: int
+    cpu_percent: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connector:
-    """The connectors' Deployment. The Kubernetes types inside stay as JSON: culvert passes them on as they are."""
+    """The connectors' Deployment. The Kubernetes types inside stay as JSON: culvert passes them on as they are.
+
+    ``follows_operator``: without an ``image`` of its own the Deployment takes the operator's whenever that changes.
+    With ``autoscaling``, ``replicas`` is not used.
+    """
 
     replicas: int
     sessions: int
@@ -55,6 +60,10 @@ class Connector:
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     log_level: str
+    log_format: str
+    priority_class: str
+    follows_operator: bool
+    autoscaling: Autoscaling | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +77,14 @@ class LabelRequirement:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who may bind (namespaces ``source`` Same, All or Selector), and to which hostname patterns."""
+    """Who may bind (namespaces ``source`` Same, All or Selector), and to which hostname patterns and TCP ports."""
 
     source: str
     match_labels: Mapping[str, str]
     match_expressions: tuple[LabelRequirement, ...]
     hostnames: tuple[str, ...]
     max_rules: int
-
-
-@dataclass(frozen=True, slots=True)
-class ZonefileSettings:
-    """The ConfigMap key of the Tunnel's namespace that holds one zone."""
-
-    config_map: KeyRef
-    zone: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DNSSettings:
-    """``spec.dns``. ``owner_id`` is empty for the installation's id; ``target_*`` empty: from the relay's addresses."""
-
-    provider: Literal["zonefile", "memory"]
-    owner_id: str
-    policy: Policy
-    ttl: int
-    target_hostname: str
-    target_addresses: tuple[str, ...]
-    zones: tuple[str, ...]
-    zonefile: ZonefileSettings | None
+    tcp_ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +110,10 @@ def parse_tunnel(raw: Raw) -> Tunnel:
         connector=_connector(mapping(spec.get("connector"))),
         grants=tuple(_grant(mapping(g)) for g in sequence(spec.get("grants"))),
         fallback_status=integer(mapping(spec.get("fallback")).get("httpStatus"), 404),
-        dns=_dns(mapping(spec["dns"])) if isinstance(spec.get("dns"), Mapping) else None,
+        dns=parse_dns(mapping(spec["dns"])) if isinstance(spec.get("dns"), Mapping) else None,
         retains_records=spec.get("deletionPolicy") == "Retain",
         status=mapping(raw.get("status")),
     )
-
-
-def key_ref(value: object, default_key: str) -> KeyRef | None:
-    """A ``{name, key}`` reference, None when absent."""
-    ref = mapping(value)
-    name = text(ref.get("name"))
-    return KeyRef(name, text(ref.get("key")) or default_key) if name else None
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -165,7 +146,19 @@ def _connector(spec: Raw) -> Connector:
         pod_labels=texts(spec.get("podLabels")),
         pod_annotations=texts(spec.get("podAnnotations")),
         log_level=text(spec.get("logLevel")) or "info",
+        log_format=text(spec.get("logFormat")) or "json",
+        priority_class=text(spec.get("priorityClassName")),
+        follows_operator=spec.get("imageUpdatePolicy") != "Manual",
+        autoscaling=_autoscaling(spec.get("autoscaling")),
     )
+
+
+def _autoscaling(value: object) -> Autoscaling | None:
+    if not isinstance(value, Mapping):
+        return None
+    least = integer(value.get("minReplicas"), DEFAULT_REPLICAS)
+    most = max(least, integer(value.get("maxReplicas"), least))
+    return Autoscaling(least, most, integer(value.get("targetCPUUtilizationPercentage"), DEFAULT_CPU_PERCENT))
 
 
 def _grant(spec: Raw) -> Grant:
@@ -181,20 +174,13 @@ def _grant(spec: Raw) -> Grant:
         ),
         hostnames=_strings(spec.get("hostnames")),
         max_rules=integer(spec.get("maxRules"), 200),
+        tcp_ports=tuple(found for item in _strings(spec.get("tcpPorts")) if (found := _range(item)) is not None),
     )
 
 
-def _dns(spec: Raw) -> DNSSettings:
-    target, zonefile = mapping(spec.get("target")), mapping(spec.get("zonefile"))
-    policies = {str(p): p for p in Policy}
-    ref = key_ref(zonefile.get("configMapRef"), "zone")
-    return DNSSettings(
-        provider="zonefile" if zonefile else "memory",
-        owner_id=text(spec.get("ownerId")),
-        policy=policies.get(text(spec.get("policy")), Policy.SYNC),
-        ttl=integer(spec.get("ttl"), DEFAULT_TTL),
-        target_hostname=text(target.get("hostname")),
-        target_addresses=_strings(target.get("addresses")),
-        zones=_strings(spec.get("zones")),
-        zonefile=ZonefileSettings(ref, text(zonefile.get("zone"))) if ref is not None else None,
-    )
+def _range(item: str) -> tuple[int, int] | None:
+    """A port or a range of ports; None for what the schema would have refused."""
+    low, _, high = item.partition("-")
+    if not all(part.isascii() and part.isdigit() for part in (low, high or low)):
+        return None
+    return int(low), int(high or low)

@@ -18,6 +18,8 @@ TUNNEL_LABEL = "culvert.dev/tunnel"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 APPLIED = "culvert.dev/applied"
 """Annotation: a digest of what was applied. It tells a field that culvert stopped sending, which comparing cannot."""
+ROTATED = "culvert.dev/rotated"
+"""Annotation of the credential Secret: a digest of the Tunnel's annotation that it was last issued for."""
 
 API_VERSIONS = {
     "ServiceAccount": "v1",
@@ -27,6 +29,7 @@ API_VERSIONS = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
     "PodDisruptionBudget": "policy/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
 }
 
 
@@ -70,6 +73,13 @@ def body(kind: str, tunnel: Meta, content: Raw) -> dict[str, Any]:
     }
     rendered["metadata"]["annotations"] = {APPLIED: digest(rendered)}
     return rendered
+
+
+def with_annotation(rendered: Raw, name: str, value: str) -> Raw:
+    """``rendered`` with one more annotation."""
+    metadata = mapping(rendered.get("metadata"))
+    annotations = {**mapping(metadata.get("annotations")), name: value}
+    return {**rendered, "metadata": {**metadata, "annotations": annotations}}
 
 
 def digest(rendered: Raw) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from culvert_operator.api.meta import Raw, mapping
+from culvert_operator.api.meta import Raw, mapping, sequence, text
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.metadata import body, labels, selector_labels
 from culvert_operator.options import Options
@@ -20,27 +20,33 @@ STATUS_PORT = 20241
 CONFIG_DIR = "/etc/culvert/config"
 CREDENTIAL_DIR = "/etc/culvert/credential"
 USER = 65532
+CONTAINER = "connector"
 GRACE_MARGIN_SECONDS = 15
 """The Pod's termination grace is longer than the connector's, which thus ends by itself and says so."""
 
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "64Mi"}}
 
 
-def deployment(tunnel: Tunnel, options: Options) -> dict[str, Any]:
-    """The Deployment. A new Pod is ready before an old one goes (``maxUnavailable: 0``)."""
+def deployment(tunnel: Tunnel, options: Options, existing: Raw | None = None) -> dict[str, Any]:
+    """The Deployment. A new Pod is ready before an old one goes (``maxUnavailable: 0``).
+
+    With autoscaling the number of Pods is not said at all: it is the autoscaler's. ``existing`` is the Deployment that
+    there is; its image stays when the Tunnel does not follow the operator's.
+    """
     name = tunnel.meta.name
+    replicas = {"replicas": tunnel.connector.replicas} if tunnel.connector.autoscaling is None else {}
     return body(
         "Deployment",
         tunnel.meta,
         {
             "spec": {
-                "replicas": tunnel.connector.replicas,
+                **replicas,
                 "revisionHistoryLimit": 3,
                 "selector": {"matchLabels": selector_labels(name)},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {
                     "metadata": _pod_metadata(tunnel),
-                    "spec": _pod(tunnel, options),
+                    "spec": _pod(tunnel, _image(tunnel, options, existing), options),
                 },
             }
         },
@@ -69,7 +75,18 @@ def _pod_metadata(tunnel: Tunnel) -> dict[str, Any]:
     return found
 
 
-def _pod(tunnel: Tunnel, options: Options) -> dict[str, Any]:
+def _image(tunnel: Tunnel, options: Options, existing: Raw | None) -> str:
+    if tunnel.connector.image:
+        return tunnel.connector.image
+    if not tunnel.connector.follows_operator:
+        pod = mapping(mapping(mapping((existing or {}).get("spec")).get("template")).get("spec"))
+        for container in map(mapping, sequence(pod.get("containers"))):
+            if container.get("name") == CONTAINER and text(container.get("image")):
+                return text(container.get("image"))
+    return options.image
+
+
+def _pod(tunnel: Tunnel, image: str, options: Options) -> dict[str, Any]:
     settings, name = tunnel.connector, tunnel.meta.name
     found: dict[str, Any] = {
         "serviceAccountName": child("ServiceAccount", name).name,
@@ -83,7 +100,7 @@ def _pod(tunnel: Tunnel, options: Options) -> dict[str, Any]:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(tunnel, options)],
+        "containers": [_container(tunnel, image, options)],
         "volumes": [
             {"name": "config", "configMap": {"name": child("ConfigMap", name).name, "defaultMode": 0o440}},
             {"name": "credential", "secret": {"secretName": child("Secret", name).name, "defaultMode": 0o440}},
@@ -96,22 +113,23 @@ def _pod(tunnel: Tunnel, options: Options) -> dict[str, Any]:
         "nodeSelector": dict(settings.node_selector),
         "tolerations": [without_nulls(t) for t in settings.tolerations],
         "affinity": without_nulls(settings.affinity) if settings.affinity else None,
+        "priorityClassName": settings.priority_class,
     }
     return found | {key: value for key, value in optional.items() if value}
 
 
-def _container(tunnel: Tunnel, options: Options) -> dict[str, Any]:
+def _container(tunnel: Tunnel, image: str, options: Options) -> dict[str, Any]:
     meta, settings = tunnel.meta, tunnel.connector
     environment = {
         "CULVERT_NAMESPACE": meta.namespace,
         "CULVERT_CONFIGMAP": child("ConfigMap", meta.name).name,
         "CULVERT_SECRET": child("Secret", meta.name).name,
         "CULVERT_LOG_LEVEL": settings.log_level,
-        "CULVERT_LOG_FORMAT": "json",
+        "CULVERT_LOG_FORMAT": settings.log_format,
     }
     return {
-        "name": "connector",
-        "image": settings.image or options.image,
+        "name": CONTAINER,
+        "image": image,
         "imagePullPolicy": options.image_pull_policy,
         "args": ["connector", "run", "--config-dir", CONFIG_DIR, "--credentials-dir", CREDENTIAL_DIR],
         "command": ["culvert"],

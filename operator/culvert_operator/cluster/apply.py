@@ -20,7 +20,7 @@ from culvert_operator.cluster.kinds import Kind
 from culvert_operator.cluster.stores import Object, uid_of, version_of
 from culvert_operator.cluster.world import World
 from culvert_operator.keys import ChildKey, ObjectKey
-from culvert_operator.world import Apply, ClaimCreate, ClaimOp, ClaimUpdate, FinalizerOp, StatusPatch
+from culvert_operator.world import Apply, ChildDelete, ClaimCreate, ClaimOp, ClaimUpdate, FinalizerOp, StatusPatch
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Hand:
         store = self._world.store(kind.name)
         held = store.raw(key)
         try:
-            raw = await self._client.apply(kind, op.namespace, op.body)
+            raw = await self._client.apply(kind, op.namespace, op.body, manager=op.manager)
         except APIError as error:
             if error.conflict:
                 self._refresh(kind, key, await self._again(kind, key, outcome))
@@ -145,6 +145,20 @@ class Hand:
             # The server sees no difference where the planner does: planning again would not see less of it.
             fields = {"kind": kind.name, "object": str(key)}
             _log.warning("an apply changed nothing", extra={"fields": fields})
+
+    async def delete(self, op: ChildDelete, outcome: Outcome) -> None:
+        """Delete a child."""
+        kind, key = kinds.BY_NAME[op.key.kind], ObjectKey(op.namespace, op.key.name)
+        try:
+            await self._client.delete(kind, op.namespace, op.key.name, uid=op.uid, resource_version=op.resource_version)
+        except APIError as error:
+            if not error.conflict and error.status != 404:
+                outcome.failed(f"{kind.name} {key}", error)
+                return
+            self._refresh(kind, key, await self._again(kind, key, outcome))
+        else:
+            self._world.store(kind.name).deleted(key, op.uid)
+        outcome.written += 1
 
     async def status(self, op: StatusPatch, outcome: Outcome) -> bool:
         """Patch a status; False when it was not done."""

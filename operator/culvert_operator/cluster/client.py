@@ -21,6 +21,7 @@ import aiohttp
 
 from culvert_operator.cluster.connection import TOKEN_SECONDS, Access
 from culvert_operator.cluster.kinds import Kind
+from culvert_operator.leadership.fence import Fence, NotLeader, always
 
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
@@ -63,10 +64,20 @@ class APIError(Exception):
 
 
 class Client:
-    """Requests to one API server."""
+    """Requests to one API server. ``fence`` says until when anything but reading is allowed; ``answered`` is told the
+    method (or WATCH) and the status of each answer, 0 when there was none."""
 
-    def __init__(self, log_in: Callable[[], Awaitable[Access]], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log_in: Callable[[], Awaitable[Access]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        fence: Fence | None = None,
+        answered: Callable[[str, int], None] = lambda verb, code: None,
+    ) -> None:
         self._log_in = log_in
+        self._fence = fence or always()
+        self._answered = answered
         self._clock = clock
         self._access: Access | None = None
         self._read_at = 0.0
@@ -109,6 +120,7 @@ class Client:
         limits: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         refused: Access | None = None
+        verb = "WATCH" if "watch" in query else method
         for attempt in range(2):
             try:
                 session, access = await self._ready(refused=refused)
@@ -122,6 +134,7 @@ class Client:
                     proxy=access.proxy,
                     allow_redirects=False,
                 ) as response:
+                    self._answered(verb, response.status)
                     if response.status == 401 and attempt == 0:
                         refused = access
                         continue
@@ -130,6 +143,7 @@ class Client:
                     yield response
                     return
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._answered(verb, 0)
                 said = f"{method} {path}: {error or type(error).__name__}"
                 raise APIError(0, "Unreachable", said) from error
 
@@ -143,10 +157,17 @@ class Client:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Any:
-        """One request; the decoded answer. Raises APIError."""
+        """One request; the decoded answer. Raises APIError (reason ``NotLeader`` for a write that is fenced)."""
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Accept": accept} | ({"Content-Type": content_type} if data is not None else {})
         limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        if method != "GET":
+            await self._ready()  # logging in may take a while, and the fence is asked last
+            try:
+                left = self._fence.left()
+            except NotLeader as error:
+                raise APIError(0, "NotLeader", str(error)) from error
+            limits = aiohttp.ClientTimeout(total=min(REQUEST_SECONDS, left), connect=CONNECT_SECONDS)
         async with self._response(
             method, path, query=query or {}, headers=headers, data=data, limits=limits
         ) as response:
@@ -172,14 +193,14 @@ class Client:
         )
         return created
 
-    async def apply(self, kind: Kind, namespace: str | None, body: Object) -> Object:
+    async def apply(self, kind: Kind, namespace: str | None, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
         """Server-side apply with force: what we state is ours, what we do not state is left alone."""
         applied: Object = await self.request(
             "PATCH",
             kind.path(namespace, body["metadata"]["name"]),
             body=body,
             content_type=APPLY,
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
         )
         return applied
 

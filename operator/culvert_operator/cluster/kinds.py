@@ -46,8 +46,10 @@ ROLE = Kind("Role", "rbac.authorization.k8s.io", "v1", "roles")
 ROLE_BINDING = Kind("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings")
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
 POD = Kind("Pod", "", "v1", "pods")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 
 ALL = (
     TUNNEL,
@@ -62,12 +64,14 @@ ALL = (
     ROLE_BINDING,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    AUTOSCALER,
     POD,
     EVENT,
+    LEASE,
 )
 BY_NAME = {kind.name: kind for kind in ALL}
 
 # What a Tunnel owns; all of it carries the label below.
-CHILDREN = (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, SECRET, CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET)
+CHILDREN = (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, SECRET, CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, AUTOSCALER)
 MANAGED = "app.kubernetes.io/managed-by=culvert"
 TUNNEL_LABEL = "culvert.dev/tunnel"

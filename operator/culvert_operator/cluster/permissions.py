@@ -33,6 +33,7 @@ class Rule:
 READ = ("get", "list", "watch")
 CULVERT = "culvert.dev"
 RBAC = "rbac.authorization.k8s.io"
+LEASES = "coordination.k8s.io"
 
 RULES: tuple[Rule, ...] = (
     Rule("cluster", CULVERT, ("tunnels", "tunnelbindings"), (*READ, "patch"), "the finalizer culvert.dev/cleanup"),
@@ -53,6 +54,15 @@ RULES: tuple[Rule, ...] = (
     Rule("tunnels", RBAC, ("roles", "rolebindings"), (*READ, "create", "patch"), "a Tunnel's children"),
     Rule("tunnels", "apps", ("deployments",), (*READ, "create", "patch"), "a Tunnel's children"),
     Rule("tunnels", "policy", ("poddisruptionbudgets",), (*READ, "create", "patch"), "a Tunnel's children"),
+    Rule(
+        "tunnels",
+        "autoscaling",
+        ("horizontalpodautoscalers",),
+        (*READ, "create", "patch", "delete"),
+        "a Tunnel's child, which goes when autoscaling is no longer asked for",
+    ),
+    Rule("own", LEASES, ("leases",), ("create",), "the election of a leader"),
+    Rule("own", LEASES, ("leases",), ("get", "update"), "the election of a leader", ("culvert-operator",)),
     Rule("own", "", ("secrets", "configmaps"), ("create",), "the issuer's key and the relay's certificate, once"),
     Rule(
         "own",

@@ -1,6 +1,6 @@
 """Contents of ConfigMaps: read when they are needed, kept while their version is the one that the watch tells.
 
-Responsible for: a cache of a few ConfigMaps' ``data``, and a zone's text as the DNS package wants it.
+Responsible for: a cache of a few ConfigMaps' ``data``; a zone's text and a Secret's key for the DNS package.
 Must not know: what the data mean.
 Invariant: what is handed out is a version that the API server had; a write is refused by it when it is not the last.
 
@@ -9,6 +9,7 @@ ConfigMaps of the whole cluster are watched by metadata only: their contents are
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 from culvert_operator.cluster import kinds
@@ -22,7 +23,7 @@ class Contents:
     """``data`` of ConfigMaps."""
 
     def __init__(self, client: Client, versions: Store[str]) -> None:
-        self._client = client
+        self.client = client
         self._versions = versions
         self._held: dict[ObjectKey, tuple[str, str, Mapping[str, str]]] = {}
 
@@ -40,7 +41,7 @@ class Contents:
         held = self._held.get(key)
         if held is not None and _at_least(held[1], version):
             return held
-        raw = await self._client.get(kinds.CONFIG_MAP, *key)
+        raw = await self.client.get(kinds.CONFIG_MAP, *key)
         if raw is None:
             self._held.pop(key, None)
             return None
@@ -59,7 +60,7 @@ class Contents:
         """Set one entry, if the ConfigMap is still the one of ``uid`` and ``version``. Raises APIError."""
         body = {"metadata": {"uid": uid, "resourceVersion": version}, "data": {entry: text}}
         try:
-            raw = await self._client.patch(kinds.CONFIG_MAP, *key, body)
+            raw = await self.client.patch(kinds.CONFIG_MAP, *key, body)
         except APIError as error:
             self.forget(key)
             if error.conflict:
@@ -102,3 +103,29 @@ class ConfigMapText:
             return await self._contents.write(self._key, self._entry, text, uid=self._uid, version=version)
         except APIError as error:
             raise ProviderError(f"the ConfigMap {self._key} cannot be written: {error}") from error
+
+
+class SecretKey:
+    """One key of a Secret, read when it is asked for: nothing of it is kept."""
+
+    def __init__(self, client: Client, key: ObjectKey, entry: str) -> None:
+        self._client = client
+        self._key = key
+        self._entry = entry
+
+    async def value(self) -> str:
+        """The key's text."""
+        try:
+            raw = await self._client.get(kinds.SECRET, *self._key)
+        except APIError as error:
+            raise ProviderError(f"the Secret {self._key} cannot be read: {error}") from error
+        if raw is None:
+            raise ProviderError(f"the Secret {self._key} does not exist; create it in the Tunnel's namespace.")
+        encoded = (raw.get("data") or {}).get(self._entry)
+        if not isinstance(encoded, str):
+            raise ProviderError(f"the Secret {self._key} has no key {self._entry!r}.")
+        try:
+            return base64.b64decode(encoded, validate=True).decode().strip()
+        except ValueError:
+            said = f"the key {self._entry!r} of the Secret {self._key} is not text."
+            raise ProviderError(said) from None

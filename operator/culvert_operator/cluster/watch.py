@@ -12,7 +12,7 @@ ends as the server was asked to       watch on from the last version that was se
 410 (as a status or as an ERROR)      list at once; further ones in a row back off
 ERROR with another code, e.g. 500     list, with backoff
 a line that is cut off or no JSON     list, with backoff
-no byte for ``QUIET`` seconds         list, with backoff
+no byte for about 70 seconds          list, with backoff
 connection refused, 403, 429, 5xx     list, with backoff (Retry-After is honoured)
 ====================================  ==========================================================
 
@@ -36,8 +36,9 @@ from culvert_operator.cluster.stores import Object, Store
 
 PAGE = 500
 WATCH_SECONDS = 55
-QUIET = 70.0
 GRACE = 15.0
+PATIENCE = 1.3
+"""A watch without a byte for so many times the seconds that the server was asked for has fallen silent."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Reflector:
         selector: str = "",
         metadata_only: bool = False,
         watch_seconds: float = WATCH_SECONDS,
-        quiet: float = QUIET,
+        quiet: float = WATCH_SECONDS * PATIENCE,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:

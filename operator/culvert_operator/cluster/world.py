@@ -7,6 +7,7 @@ Invariant: over-answering costs a round that writes nothing; a change is never s
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from culvert_operator.api.tunnel import Tunnel, parse_tunnel
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import Client
 from culvert_operator.cluster.stores import Held, Object, Store
-from culvert_operator.cluster.watch import Reflector
+from culvert_operator.cluster.watch import PATIENCE, WATCH_SECONDS, Reflector
 from culvert_operator.keys import ObjectKey
 from culvert_operator.options import ANY_NAMESPACE, Options
 
@@ -68,17 +69,18 @@ class World:
         }
         return found[kind] if kind in found else self.children[kind]
 
-    def reflectors(self, client: Client) -> Iterator[Reflector]:
+    def reflectors(self, client: Client, watch_seconds: float = WATCH_SECONDS) -> Iterator[Reflector]:
         """What keeps the stores true."""
+        reflector = functools.partial(Reflector, client, watch_seconds=watch_seconds, quiet=watch_seconds * PATIENCE)
         whole: tuple[Store[Any], ...] = (self.tunnels, self.bindings, self.claims, self.namespaces, self.services)
         for store in whole:
-            yield Reflector(client, store)
-        yield Reflector(client, self.config_maps, metadata_only=True)
+            yield reflector(store)
+        yield reflector(self.config_maps, metadata_only=True)
         for scope in self.scopes:
             selector = f"{kinds.MANAGED},{kinds.TUNNEL_LABEL}"
-            yield Reflector(client, self.pods, namespace=scope, selector=selector)
+            yield reflector(self.pods, namespace=scope, selector=selector)
             for store in self.children.values():
-                yield Reflector(client, store, namespace=scope, selector=selector)
+                yield reflector(store, namespace=scope, selector=selector)
 
     async def synced(self) -> None:
         """Until every store has had its first list."""
@@ -174,8 +176,8 @@ class _Index:
 
 def zone_config_maps(tunnel: Tunnel | None) -> Iterable[ObjectKey]:
     """The ConfigMap that holds a Tunnel's zone, if one does."""
-    if tunnel is not None and tunnel.dns is not None and tunnel.dns.zonefile is not None:
-        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.zonefile.config_map.name)
+    if tunnel is not None and tunnel.dns is not None and tunnel.dns.config_map is not None:
+        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.config_map.name)
 
 
 def _key(before: Held[Any] | None, after: Held[Any] | None) -> ObjectKey:

@@ -10,33 +10,54 @@ more: the record must be one that an object's status lists (``listed``), with th
 
 ::
 
-    desired | zone holds at the name (address types)   | listed | -> verdict, change
-    --------+------------------------------------------+--------+-------------------------------------------
-    yes     | nothing, or our marker without a record  | yes    | TO_WRITE    create
-    yes     | ours, other targets, TTL, type, resource | yes    | TO_WRITE    update (never delete + create)
-    yes     | (either of the two above)                | no     | TO_LIST     - (the status must list it first)
-    yes     | ours, same                               | any    | IN_PLACE
-    yes     | any without our marker                   | any    | NOT_OWNER
-    yes     | the same without any marker, adopt       | yes    | TO_WRITE    update (writes the marker)
-    yes     | any foreign type, and CNAME is desired   | any    | NOT_OWNER
-    yes     | NS or DNAME at or above the name         | any    | NOT_OWNER
-    no      | ours, same resource                      | yes    | TO_DELETE   delete
-    no      | ours, another resource                   | yes    | GONE        (it was taken over)
-    no      | ours                                     | no     | -           (another Tunnel's, or nobody's)
-    no      | not ours, or nothing                     | yes    | GONE
-    any     | (no zone holds the name)                 | any    | ZONE_NOT_FOUND
-    yes     | (the name or its marker does not fit)    | any    | INVALID
+    desired | zone holds at the name                   | listed | -> verdict      | change
+    --------+------------------------------------------+--------+-----------------+-------
+    yes     | nothing                                  | yes    | TO_WRITE        | create
+    yes     | our marker without a record              | yes    | TO_WRITE        | create
+    yes     | ours, other targets                      | yes    | TO_WRITE        | update
+    yes     | ours, other TTL                          | yes    | TO_WRITE        | update
+    yes     | ours, other type                         | yes    | TO_WRITE        | update
+    yes     | ours, another resource                   | yes    | TO_WRITE        | update
+    yes     | nothing                                  | no     | TO_LIST         | -
+    yes     | ours, other targets                      | no     | TO_LIST         | -
+    yes     | ours, same                               | yes    | IN_PLACE        | -
+    yes     | ours, same                               | no     | IN_PLACE        | -
+    yes     | an address type without a marker         | any    | NOT_OWNER       | -
+    yes     | the same value without a marker          | any    | NOT_OWNER       | -
+    yes     | another owner's, same value              | any    | NOT_OWNER       | -
+    yes     | another owner's marker without a record  | any    | NOT_OWNER       | -
+    yes     | TXT or MX beside                         | yes    | TO_WRITE        | create
+    CNAME   | TXT or MX beside                         | any    | NOT_OWNER       | -
+    CNAME   | the zone's SOA and NS (its apex)         | any    | APEX            | -
+    yes     | the zone's SOA and NS (its apex)         | yes    | TO_WRITE        | create
+    yes     | NS or DNAME above the name               | any    | NOT_OWNER       | -
+    adopt   | the same value without a marker          | yes    | TO_WRITE        | update
+    adopt   | the same value without a marker          | no     | TO_LIST         | -
+    adopt   | another value without a marker           | any    | NOT_OWNER       | -
+    adopt   | another owner's, same value              | any    | NOT_OWNER       | -
+    no      | ours, same                               | yes    | TO_DELETE       | delete
+    no      | ours, another resource                   | yes    | GONE            | -
+    no      | ours, same                               | no     |                 | -
+    no      | an address type without a marker         | yes    | GONE            | -
+    no      | another owner's, same value              | yes    | GONE            | -
+    no      | nothing                                  | yes    | GONE            | -
+    yes     | (no zone holds the name)                 | any    | ZONE_NOT_FOUND  | -
+    no      | (no zone holds the name)                 | yes    | ZONE_NOT_FOUND  | -
+    yes     | (the marker's name does not fit)         | any    | INVALID         | -
+
+"Ours, other type" is one update, never a deletion and a creation. What is ours and not listed is left when nobody
+desires it: it is another Tunnel's of this owner id, or nobody's.
 
 A listed entry that is still desired has the verdict of its endpoint; where that is a refusal, it is GONE when the
 zone holds nothing of ours for it, else HELD: our record stays beside the foreign one until the person decides.
 A policy turns TO_WRITE of an update into KEPT-as-it-is, and TO_DELETE into KEPT; the brake on mass deletion turns
-every TO_DELETE of a round into HELD.
+every TO_DELETE of a round into HELD, but for names whose deletion the configuration itself asks for (``withdrawn``).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_address
@@ -44,6 +65,9 @@ from ipaddress import ip_address
 from culvert_operator.dns.endpoint import ADDRESS_TYPES, PUBLISHED_TYPES, Endpoint, Published
 from culvert_operator.dns.names import check_name, in_zone, zone_of
 from culvert_operator.dns.policies import ALLOWED, Action, Policy, deletes_too_much
+
+ALLOW_MASS_DELETION = "culvert.dev/allow-mass-deletion"
+"""Annotation of a Tunnel: how many names may be deleted in one round although that looks like a mistake."""
 
 
 class State(StrEnum):
@@ -59,10 +83,11 @@ class State(StrEnum):
     NOT_OWNER = "NotOwner"
     ZONE_NOT_FOUND = "ZoneNotFound"
     INVALID = "Invalid"
+    APEX = "Apex"
 
 
 # The states in which a desired name is left to others, with a sentence for its owner.
-REFUSED = frozenset({State.NOT_OWNER, State.ZONE_NOT_FOUND, State.INVALID})
+REFUSED = frozenset({State.NOT_OWNER, State.ZONE_NOT_FOUND, State.INVALID, State.APEX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +111,15 @@ class DNSView:
     """A provider's zones as they were read.
 
     ``error`` is a sentence when reading failed: then nothing is known and nothing may be planned. ``failures`` holds
-    the last failed write of a name, as a sentence.
+    the last failed write of a name, as a sentence. ``adjust`` gives endpoints as the provider would store them;
+    ``retry_after`` is how many seconds a failed provider asked to be left alone.
     """
 
     zones: tuple[ZoneView, ...] = ()
     error: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    adjust: Callable[[Sequence[Endpoint]], Sequence[Endpoint]] = tuple
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +172,22 @@ def plan_zones(
     owner: str,
     policy: Policy = Policy.SYNC,
     adopt: bool = False,
-    allow_mass_deletion: bool = False,
+    allowed_deletions: int | None = 0,
+    withdrawn: Collection[str] = (),
 ) -> DNSPlan:
     """Plan every name that is desired or listed by a status; see the table above.
 
     ``desired`` holds at most one endpoint per name and type, and never CNAME beside another type; ``listed`` holds
     every record that was or may have been written and is not yet confirmed gone, wanted or not. ``adopt`` takes over
-    an unmarked record set with exactly the desired targets.
+    an unmarked record set with exactly the desired targets. ``allowed_deletions`` is how many deletions a person has
+    allowed in one round beyond the brake (None: any number); ``withdrawn`` names are not counted by it.
     Raises UnknownZoneError for a view with an error.
     """
     if view.error is not None:
         raise UnknownZoneError(f"DNS cannot be planned from a failed read: {view.error}")
     zones = {zone.zone: zone for zone in view.zones}
     wanted: dict[str, list[Endpoint]] = defaultdict(list)
-    for one in desired:
+    for one in view.adjust(desired):
         wanted[one.name].append(replace(one, owner=owner))
     entries: dict[str, list[Published]] = defaultdict(list)
     for entry in listed:
@@ -177,7 +207,7 @@ def plan_zones(
         formers.update(context.formers)
         if context.change is not None and zone is not None:
             changes[zone].append(context.change)
-    _brake(changes, formers, view, owner, allow_mass_deletion)
+    _brake(changes, formers, view, owner, allowed_deletions, frozenset(withdrawn))
     ordered = tuple(ZoneChanges(zone, tuple(found)) for zone, found in sorted(changes.items()) if found)
     return DNSPlan(ordered, verdicts, formers)
 
@@ -194,17 +224,21 @@ def _brake(
     formers: dict[Published, Verdict],
     view: DNSView,
     owner: str,
-    allowed: bool,
+    allowed: int | None,
+    withdrawn: frozenset[str],
 ) -> None:
-    deletions = sum(change.action is Action.DELETE for found in changes.values() for change in found)
+    doomed = {c.name for found in changes.values() for c in found if c.action is Action.DELETE} - withdrawn
     owned = len({e.name for zone in view.zones for e in zone.endpoints if e.owner == owner})
-    if allowed or not deletes_too_much(deletions, owned):
+    if allowed is None or len(doomed) <= allowed or not deletes_too_much(len(doomed), owned):
         return
     for zone, found in changes.items():
-        changes[zone] = [change for change in found if change.action is not Action.DELETE]
-    said = f"{deletions} of {owned} owned names would be deleted at once; allow it with the annotation."
+        changes[zone] = [change for change in found if change.name not in doomed]
+    said = (
+        f"{len(doomed)} of {owned} owned names would be deleted at once, which looks like a mistake; when it is meant, "
+        f"annotate the Tunnel with {ALLOW_MASS_DELETION}={len(doomed)}."
+    )
     for entry, verdict in formers.items():
-        if verdict.state is State.TO_DELETE:
+        if verdict.state is State.TO_DELETE and entry.name in doomed:
             formers[entry] = Verdict(State.HELD, said)
 
 
@@ -249,6 +283,12 @@ class _Name:
         if (problem := check_name(self.name)) is not None:
             return Verdict(State.INVALID, problem)
         wants_cname = any(e.type == "CNAME" for e in self.wanted)
+        if wants_cname and self.name == zone:
+            said = (
+                f"{self.name} is its zone's apex, where no CNAME can stand; set dns.target.addresses, or list the "
+                "relay's IP addresses in relay.addresses."
+            )
+            return Verdict(State.APEX, said)
         targets = {e.key: e.targets for e in self.wanted}
         for found in actual:
             if found.owner == self.owner:

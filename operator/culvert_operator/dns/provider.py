@@ -8,7 +8,7 @@ taken for deletions; ``apply`` compares each name with ``before`` first and repo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -21,7 +21,14 @@ GROUP = "culvert.dns_providers"
 
 
 class ProviderError(Exception):
-    """A provider could not be made, read or written; the text is a sentence that a person can act on."""
+    """A provider could not be made, read or written; the text is a sentence that a person can act on.
+
+    ``retry_after`` is how many seconds the provider asked to be left alone (0: it did not say).
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +54,26 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """The end of one name's change. A conflict (the zone was not as planned) is cured by reading again."""
+    """The end of one name's change. A conflict (the zone was not as planned) is cured by reading again.
+
+    ``retry_after`` is how many seconds the provider asked to be left alone (0: it did not say).
+    """
 
     name: str
     action: Action
     result: Result
     message: str = ""
+    retry_after: float = 0.0
 
 
 class DNSProvider(Protocol):
     """What the registry needs of a DNS provider."""
 
-    async def zones(self) -> tuple[str, ...]:
-        """The zones that can be written, without trailing dots. Raises ProviderError."""
+    async def zones(self, names: Collection[str]) -> tuple[str, ...]:
+        """The zones that can be written, without trailing dots; at least those that hold one of ``names``.
+
+        ``names`` are the hostnames of the present round, for providers that find zones by asking. Raises ProviderError.
+        """
         ...
 
     async def records(self, zone: str) -> tuple[RecordSet, ...]:
@@ -91,13 +105,25 @@ class Text(Protocol):
         ...
 
 
+class Secret(Protocol):
+    """One secret value that lives somewhere and may be rotated while a provider lives."""
+
+    async def value(self) -> str:
+        """The value as it is now, without surrounding white space. Raises ProviderError, never naming the value."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """What a provider is made from: settings of the Tunnel, and the text that they point at, if they do."""
+    """What a provider is made from: settings of the Tunnel, and what they point at, if they do.
+
+    ``secret`` is asked before each use, so that a rotated one is taken over. ``text`` is a zone file's.
+    """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     zones: tuple[str, ...] = ()
     text: Text | None = None
+    secret: Secret | None = None
 
 
 Create = Callable[[ProviderConfig], DNSProvider]

@@ -9,7 +9,7 @@ value that was read, so that of two writers with one owner id the later one is r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from culvert_operator.dns.endpoint import PUBLISHED_TYPES, Endpoint, RecordSet, endpoint
 from culvert_operator.dns.names import (
@@ -85,14 +85,15 @@ class Registry:
         self.provider = provider
         self._raw: dict[str, Raw] = {}
 
-    async def view(self) -> DNSView:
-        """All zones of the provider, read whole; a view with ``error`` when any of it could not be read."""
+    async def view(self, names: Collection[str] = ()) -> DNSView:
+        """The provider's zones (of ``names`` at least), read whole; with ``error`` when any could not be read."""
         try:
-            read = {zone: await self.provider.records(zone) for zone in await self.provider.zones()}
+            read = {zone: await self.provider.records(zone) for zone in await self.provider.zones(names)}
         except ProviderError as error:
-            return DNSView(error=str(error))
+            return DNSView(error=str(error), retry_after=error.retry_after)
         self._raw = {zone: {(r.name, r.type): r for r in records} for zone, records in read.items()}
-        return DNSView(tuple(ZoneView(zone, endpoints_of(records)) for zone, records in read.items()))
+        zones = tuple(ZoneView(zone, endpoints_of(records)) for zone, records in read.items())
+        return DNSView(zones, adjust=self.provider.adjust)
 
     async def apply(self, planned: Sequence[ZoneChanges]) -> tuple[ChangeResult, ...]:
         """Carry out planned changes; one result per name. A zone that cannot be written fails its own names only."""
@@ -114,7 +115,8 @@ class Registry:
             try:
                 results.extend(await self.provider.apply(zone.zone, steps))
             except ProviderError as error:
-                results.extend(ChangeResult(s.name, s.action, Result.FAILED, str(error)) for s in steps)
+                failed = Result.FAILED
+                results.extend(ChangeResult(s.name, s.action, failed, str(error), error.retry_after) for s in steps)
         return tuple(results)
 
 

@@ -83,9 +83,11 @@ def served_status(
 ) -> Raw:
     """The status of a binding under a Tunnel that serves it; ``condition`` is its Programmed."""
     binding = routed.binding
-    dns, states = dns_ready(routed.hostnames, records, view, resource=binding.resource, was_ready=proof.published)
+    dns, states = dns_ready(routed.names, records, view, resource=binding.resource, was_ready=proof.published)
     if view is not None and not routed.served:
         dns = Condition(DNS_READY, "False", "Pending", "No rule is served yet.") if dns.status == "True" else dns
+    elif view is not None and not routed.names and dns.reason == "Pending":
+        dns = Condition(DNS_READY, "True", "Disabled", "TCP ports need no records.")
     conditions = [_accepted(routed), _partially(routed), _resolved(routed), condition, dns]
     status = {
         **_lists(binding, key, listed, holds=True),
@@ -115,7 +117,7 @@ def unserved_status(
         Condition(PROGRAMMED, "False", "Pending", "Nothing is served; see Accepted."),
         Condition(DNS_READY, "False", "Pending", "Nothing is published; see Accepted."),
     ]
-    names = tuple(dict.fromkeys(bounded(rule.hostname, 253) for rule in binding.rules))
+    names = tuple(dict.fromkeys(bounded(rule.spelling, 253) for rule in binding.rules))
     return {
         **_lists(binding, key, listed, holds=holds),
         "observedGeneration": binding.meta.generation,
@@ -123,7 +125,7 @@ def unserved_status(
         "rules": [
             {
                 "name": rule.name,
-                "hostname": bounded(rule.hostname, 253),
+                "hostname": bounded(rule.spelling, 253),
                 "accepted": False,
                 "reason": why.reason,
                 "message": bounded(why.message, MAX_RULE_MESSAGE),
@@ -255,7 +257,7 @@ def _rules(
                 item = {"name": candidate.rule.name, "hostname": candidate.hostname, "accepted": False}
                 item |= {"reason": "Pending", "message": "The hostname is being claimed."}
             case Rejected(rule, hostname, reason, message):
-                item = {"name": rule.name, "hostname": hostname or bounded(rule.hostname, 253), "accepted": False}
+                item = {"name": rule.name, "hostname": hostname or bounded(rule.spelling, 253), "accepted": False}
                 item |= {"reason": reason, "message": bounded(message, MAX_RULE_MESSAGE)}
         state = states.get(item["hostname"]) if item["accepted"] else None
         if state is not None:
@@ -276,7 +278,7 @@ def _hostnames_text(routed: Routed) -> str:
             case Awaiting(candidate):
                 names.append(candidate.hostname)
             case Rejected(rule, hostname, _, _):
-                names.append(hostname or bounded(rule.hostname, 253))
+                names.append(hostname or bounded(rule.spelling, 253))
     return _shown(tuple(dict.fromkeys(names)))
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from culvert_operator.api.meta import Raw, integer, mapping
+from culvert_operator.api.meta import PAUSED, Raw, integer, mapping, sequence
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.metadata import conflict, is_ours
-from culvert_operator.conditions.condition import Condition, Status, merge, moment
+from culvert_operator.conditions.condition import Condition, Status, by_type, merge, moment
 from culvert_operator.keys import ChildKey
 from culvert_operator.programmed import Fleet
 from culvert_operator.relations import child
@@ -39,6 +39,21 @@ def refused_status(tunnel: Tunnel, why: Condition, *, now: float) -> Raw:
     return {**tunnel.status, "observedGeneration": tunnel.meta.generation, "conditions": merged}
 
 
+def paused_status(tunnel: Tunnel, *, now: float) -> Raw:
+    """The status of a Tunnel that a person has paused: what was found stays told, as of when it was found."""
+    if "Paused" in by_type(tunnel.status):
+        return tunnel.status
+    said = f"The annotation {PAUSED} is set: nothing of this Tunnel is changed until it is removed."
+    condition = Condition("Paused", "True", "Paused", said)
+    told = merge({}, [condition], generation=tunnel.meta.generation, now=now)
+    return {**tunnel.status, "conditions": [*sequence(tunnel.status.get("conditions")), *told]}
+
+
+def _unpaused(status: Raw) -> Raw:
+    kept = [c for c in sequence(status.get("conditions")) if mapping(c).get("type") != "Paused"]
+    return {**status, "conditions": kept}
+
+
 def deleting_status(tunnel: Tunnel, left: str, *, now: float) -> Raw:
     """The status of a Tunnel that is being deleted; ``left`` says what is still in the way."""
     condition = Condition("Ready", "False", "Deleting", left)
@@ -59,6 +74,9 @@ def tunnel_status(
     """The status of a Tunnel that is served."""
     deployment = snapshot.children.get(child("Deployment", tunnel.meta.name))
     ready = integer(mapping((deployment or {}).get("status")).get("readyReplicas"))
+    total = tunnel.connector.replicas
+    if tunnel.connector.autoscaling is not None:
+        total = integer(mapping((deployment or {}).get("spec")).get("replicas"), tunnel.connector.autoscaling.least)
     conditions = [accepted, _credentials(snapshot, tunnel), _available(snapshot, tunnel, deployment), _connected(fleet)]
     conditions.append(_ready(conditions))
     status: dict[str, Any] = {
@@ -66,12 +84,12 @@ def tunnel_status(
         "id": subject,
         "connectors": {
             "ready": ready,
-            "total": tunnel.connector.replicas,
-            "text": f"{ready}/{tunnel.connector.replicas}",
+            "total": total,
+            "text": f"{ready}/{total}",
         },
         "sessions": integer(tunnel.status.get("sessions")) if fleet.unreachable else fleet.sessions,
         "bindings": {"accepted": counts.accepted, "rejected": counts.rejected},
-        "conditions": merge(tunnel.status, conditions, generation=tunnel.meta.generation, now=snapshot.now),
+        "conditions": merge(_unpaused(tunnel.status), conditions, generation=tunnel.meta.generation, now=snapshot.now),
     }
     # Kept when none can be written: versions only grow, and the ConfigMap may be lost.
     if version is not None or "configVersion" in tunnel.status:
@@ -120,7 +138,7 @@ def _available(snapshot: Snapshot, tunnel: Tunnel, deployment: Raw | None) -> Co
         return Condition(name, "True", "Available", "Connectors are available.")
     if deployment is None or not status.get("observedGeneration"):
         return Condition(name, "Unknown", "Pending", "The Deployment has not reported yet.")
-    if tunnel.connector.replicas == 0:
+    if tunnel.connector.replicas == 0 and tunnel.connector.autoscaling is None:
         return Condition(name, "False", "Unavailable", "spec.connector.replicas is 0; raise it to carry traffic.")
     return Condition(name, "False", "Unavailable", "No connector Pod is available; describe the Deployment's Pods.")
 

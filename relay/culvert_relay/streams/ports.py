@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 """A visitor who vanished is noticed within a minute; one who only does not read is not (no TCP_USER_TIMEOUT here: it
 would also end a connection whose reader pauses)."""
+_EVERY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +52,9 @@ class PortDoors:
                 raise ConfigError(f"listen.tcp {host} cannot be resolved: {error.strerror or error}.") from None
             for family, _, _, _, place in found:
                 places[int(family), str(place[0])] = None
-        self._places = list(places)
+        every = {family for family, host in places if host in _EVERY}
+        # One that stands for all of its family takes the port from the others.
+        self._places = [(family, host) for family, host in places if family not in every or host in _EVERY]
 
     @property
     def open(self) -> list[int]:

@@ -6,7 +6,7 @@ wall clock come in. Must not know sessions or which other tunnel claims a name.
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from culvert_protocol.messages import RouteResult, RoutesResult
@@ -28,13 +28,14 @@ LARGE_GRANT: Final = 32_768
 
 @dataclass(frozen=True, slots=True)
 class PresentedGrant:
-    """A verified grant: `digest` names its exact text, `expires_at` is unix seconds."""
+    """A verified grant: `digest` names its exact text `token`, `expires_at` is unix seconds."""
 
     tunnel: TunnelIdentity
     version: int
     digest: bytes
     expires_at: int
     judgement: Judgement
+    token: str = field(default="", repr=False)
 
     def expired(self, now: float) -> bool:
         """Whether it holds no more, leeway included."""
@@ -64,7 +65,7 @@ def examine(token: str, *, tunnel: TunnelIdentity, issuers: Issuers, now: float)
     if grant.tunnel != tunnel:
         return RefusedGrant(grant.version, WRONG_TUNNEL, "The grant is another tunnel's.")
     judgement = judge(grant.names, issuers.by_id[tunnel.issuer], tls_names=grant.tls_names, tcp_ports=grant.tcp_ports)
-    return PresentedGrant(tunnel, grant.version, digest_of(token), grant.expires_at, judgement)
+    return PresentedGrant(tunnel, grant.version, digest_of(token), grant.expires_at, judgement, token)
 
 
 def routes_result(

@@ -7,7 +7,7 @@ gathered is written, so that a response's head and body leave as one write witho
 import asyncio
 from typing import TYPE_CHECKING
 
-from culvert_protocol.session import SessionListener
+from culvert_protocol.listeners import SessionListener
 from culvert_transport.link import SessionLink
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """The revocations this relay has heard of: which credentials hold no more although they have not expired.
 
-Responsible for remembering the newest `notBefore` of each tunnel. Must not know sessions or how a statement came.
-Pure; it lives in memory only, which is enough because every connector of the issuer repeats them in-band.
+Responsible for remembering the newest `notBefore` of each tunnel. Must not know sessions, files or how a statement
+came. Pure; every connector of the issuer repeats them in-band, and `remembering` keeps them over restarts.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from culvert_protocol.statements import Credential, Revocation, TunnelIdentity
@@ -13,12 +14,16 @@ MAX_TUNNELS: Final = 100_000
 
 
 class Revocations:
-    """The newest revocation of each tunnel."""
+    """The newest revocation of each tunnel; `known` are pairs of tunnel and `notBefore` from an earlier life."""
 
     __slots__ = ("_not_before",)
 
-    def __init__(self) -> None:
-        self._not_before: dict[TunnelIdentity, int] = {}
+    def __init__(self, known: Iterable[tuple[TunnelIdentity, int]] = ()) -> None:
+        self._not_before: dict[TunnelIdentity, int] = dict(known)
+
+    def items(self) -> tuple[tuple[TunnelIdentity, int], ...]:
+        """All of them."""
+        return tuple(self._not_before.items())
 
     def learn(self, revocation: Revocation) -> bool:
         """Remembers a verified revocation; True when it says more than what was known."""

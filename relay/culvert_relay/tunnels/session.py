@@ -73,6 +73,7 @@ class TunnelSession:
         self.tally = self._edge.counters.tunnels.nobody
         self.heard = False
         self.software = ""
+        self.pins = False
         self.opened_at = self._edge.wall()
         self.stream_limit = 0
         self.deadline = 0
@@ -138,6 +139,7 @@ class TunnelSession:
             return
         self.stream_limit = self.session.peer_max_streams
         self.software = hello.software
+        self.pins = messages.PINNING in hello.features
         self.proven = True
         self._tunnels.enter(self)
 

@@ -6,6 +6,7 @@ Invariant: a revoked or replaced session is ended in the same loop turn in which
 """
 
 import logging
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,7 @@ from culvert_protocol.messages import RoutesResult
 from culvert_protocol.statements import LEEWAY_SECONDS, Revocation
 from culvert_relay.edge import Edge
 from culvert_relay.routing.pools import Pool
-from culvert_relay.tunnels.grants import PresentedGrant, routes_result
+from culvert_relay.tunnels.grants import PresentedGrant, RefusedGrant, examine, routes_result
 from culvert_relay.tunnels.probing import EVERY
 from culvert_relay.tunnels.registry import GrantPool
 from culvert_relay.tunnels.session import DRAIN_BEFORE_EXPIRY, TunnelSession
@@ -43,10 +44,19 @@ class Doors(Protocol):
 
 
 class Tunnels:
-    """The sessions of one relay. `executor` is where large grants are verified."""
+    """The sessions of one relay. `executor` is where large grants are verified; `remember` hears that a revocation was
+    learned."""
 
-    def __init__(self, edge: Edge, *, executor: Executor | None = None, doors: Doors | None = None) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        *,
+        executor: Executor | None = None,
+        doors: Doors | None = None,
+        remember: Callable[[], None] = lambda: None,
+    ) -> None:
         self.edge = edge
+        self._remember = remember
         self._doors = doors
         self.executor = executor
         self.unproven: set[TunnelSession] = set()
@@ -111,6 +121,7 @@ class Tunnels:
         """A verified revocation: sessions with older credentials end now."""
         if not self.edge.revocations.learn(revocation):
             return
+        self._remember()
         ended = 0
         for session in (*self.sessions(), *self.unproven):
             if revocation.revokes(session.credential):
@@ -132,6 +143,29 @@ class Tunnels:
         for session in (*self.sessions(), *self.unproven):
             if session.credential.signed_by not in keys:
                 session.end("the issuer's key is no longer accepted here")
+
+    def names_changed(self, issuers: Collection[str]) -> None:
+        """What these issuers (their ids) may grant was changed: the grants in force are judged anew.
+
+        In one turn of the loop, so that a name which stays is never without its sessions.
+        """
+        edge, touched = self.edge, set[Pool]()
+        for pool in edge.registry.pools():
+            if pool.tunnel.issuer not in issuers or pool.tunnel.issuer not in edge.issuers.by_id:
+                continue
+            grant = examine(pool.grant.token, tunnel=pool.tunnel, issuers=edge.issuers, now=edge.wall())
+            members = [session for session in pool.sessions() if isinstance(session, TunnelSession)]
+            for session in members:
+                touched |= edge.registry.unroute(session)
+            for session in members:
+                if isinstance(grant, RefusedGrant):
+                    session.send(RoutesResult(grant.version, error=grant.reason))
+                else:
+                    touched |= edge.registry.route(session, grant)
+                    touched |= {session.pool} if session.pool is not None else set()
+                session.update()
+        self._settle()
+        self._tell_later(touched)
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 

@@ -1,27 +1,27 @@
 """One visitor's connection: a state machine over the bytes that arrive.
 
 Responsible for the order of requests on a connection: one exchange at a time, heads and bodies cut out of the bytes,
-pipelined ones held and bounded, deadlines, back-pressure from the stream. Must not know frames, or how a socket is
-closed (`line`). Callbacks only: this is the hot path.
+pipelined ones held and bounded, deadlines, back-pressure from the stream. Must not know frames, how exchanges end
+(`answering`) or how a socket is closed (`line`). Callbacks only: this is the hot path.
 Invariants: after any error nothing of the connection is read as a request any more; at most HELD bytes and what one
 read brings are kept of pipelined requests; reading pauses while a stream takes no more.
 """
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
 from culvert_http1.request import RequestHead, parse_request_head
-from culvert_relay.access.log import Said
 from culvert_relay.certificates import NamedSSLObject
 from culvert_relay.routing.table import Entry
 from culvert_relay.visitors import answers
-from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render, render_options
+from culvert_relay.visitors.answering import BODY, HEAD, OVER, PIPE, RESPONSE, UPGRADE, AnsweringConnection
+from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render_options
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
-from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN, VisitorLine
+from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN
 from culvert_relay.visitors.opening import Forwarding
+from culvert_relay.visitors.pinning import Pin, pin_for
 from culvert_relay.visitors.redirecting import redirect
 from culvert_relay.visitors.upload import Piece, Upload, has_body
 from culvert_relay.visitors.vouching import vouched
@@ -34,46 +34,26 @@ if TYPE_CHECKING:
 HELD: Final = 65_536
 """Pipelined bytes, or bytes ahead of a 101, after which reading pauses."""
 
-logger = logging.getLogger(__name__)
 
-# States.
-_HEAD: Final = 0
-"""Between requests, or within a request's head."""
-_BODY: Final = 1
-"""Within a request's body."""
-_RESPONSE: Final = 2
-"""The request has been read; its response is under way. What arrives is held."""
-_UPGRADE: Final = 3
-"""A WebSocket handshake waits for its response. What arrives is held."""
-_PIPE: Final = 4
-_OVER: Final = 5
-"""The line is being ended; what arrives is dropped."""
-
-
-class VisitorConnection(VisitorLine):
+class VisitorConnection(AnsweringConnection):
     """A connection at one of the relay's doors for visitors."""
 
     __slots__ = (
-        "_asked_name", "_door", "_exchange", "_head", "_held", "_origin_ended", "_proxy", "_refusal", "_scanned",
-        "_started", "_state", "_upload", "forwarding", "local_port", "request_id", "scheme",
+        "_asked_name", "_door", "_origin_ended", "_proxy", "_refusal", "_scanned", "_started", "_upload",
+        "local_port", "pin",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", door: "Door", arrival: "Arrival") -> None:
-        super().__init__(edge, arrival.place)
-        self.scheme = door.scheme
+        forwarding = Forwarding(arrival.address.encode(), scheme=door.scheme)
+        super().__init__(edge, arrival.place, forwarding, scheme=door.scheme)
         self.local_port = door.port
-        self.forwarding = Forwarding(arrival.address.encode(), scheme=door.scheme)
-        self.request_id = b""
         self._proxy = self.forwarding.address if edge.trusts(arrival.address) else b""
         self._refusal = arrival.refusal
         self._started = 0
         self._door = door
-        self._state = _HEAD
+        self.pin: Pin | None = None
         self._asked_name = b""
-        self._exchange: Exchange | None = None
-        self._head: RequestHead | None = None
         self._upload: Upload | None = None
-        self._held = bytearray()
         self._scanned = 0
         self._origin_ended = False
 
@@ -97,17 +77,17 @@ class VisitorConnection(VisitorLine):
         """Bytes of the visitor."""
         try:
             state = self._state
-            if state == _HEAD:
+            if state == HEAD:
                 self._read_head(data)
-            elif state == _BODY:
+            elif state == BODY:
                 self._read_body(data)
-            elif state == _PIPE:
+            elif state == PIPE:
                 exchange = self._exchange
                 if exchange is not None:
                     exchange.feed(data, False)
                     if exchange.blocked:
                         self.pause(BY_STREAM)
-            elif state != _OVER:
+            elif state != OVER:
                 self._hold(data)
         except Exception:
             exchange = self._exchange
@@ -120,25 +100,25 @@ class VisitorConnection(VisitorLine):
         """The visitor has closed its side. Returns True to keep ours, for a response that is still under way."""
         self._eof = True
         state = self._state
-        if state in (_RESPONSE, _UPGRADE):
+        if state in (RESPONSE, UPGRADE):
             return not self.scheme
-        if state == _PIPE:
+        if state == PIPE:
             if self._exchange is not None:
                 self._exchange.feed(b"", True)
             if not self._origin_ended:
                 return not self.scheme
             self._over()
-        if state == _BODY and self._exchange is not None:
+        if state == BODY and self._exchange is not None:
             # A request cut short is no request: the origin must not take what came for the whole.
             self._exchange.abandon()
             self._over()
-        self._state = _OVER
+        self._state = OVER
         self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, by whoever."""
-        self._state = _OVER
+        self._state = OVER
         self.forget()
         if self._exchange is not None:
             self._exchange.abandon()
@@ -176,7 +156,7 @@ class VisitorConnection(VisitorLine):
             protocol = self._door.own(head.path)
             if protocol is not None:
                 # A connector's handshake, or a revocation: the tunnels' side takes the connection over.
-                self._state = _OVER
+                self._state = OVER
                 self.hand_over(protocol, bytes(whole))
                 return
         rest = bytes(whole[size:]) if len(whole) > size else b""
@@ -194,7 +174,7 @@ class VisitorConnection(VisitorLine):
         fin = True
         if head.upgrade:
             fin = False
-            self._state = _UPGRADE
+            self._state = UPGRADE
         elif has_body(head):
             try:
                 upload = Upload(head, limit=self.edge.limits.body, now=self.edge.wheel.now)
@@ -202,10 +182,10 @@ class VisitorConnection(VisitorLine):
             except HTTPError as error:
                 self._bad_body(error)
                 return
-            self._state = _RESPONSE if fin else _BODY
+            self._state = RESPONSE if fin else BODY
             self._upload = None if fin else upload
         else:
-            self._state = _RESPONSE
+            self._state = RESPONSE
         if rest:
             self._hold(rest)
         if head.asterisk:
@@ -225,11 +205,13 @@ class VisitorConnection(VisitorLine):
         if isinstance(target, Answer):
             self.answer(target)
             return
-        if self._state == _BODY:
+        if self._state == BODY:
             self.edge.wheel.arm(self, self.edge.stall_ticks)
         if self.edge.request_ticks:
             self._started = self.edge.wheel.now
             self.edge.wheel.arm(self, min(self.edge.request_ticks, self.edge.stall_ticks))
+        if self.pin is None:
+            self.pin = pin_for(head.block)
         exchange = self._exchange = Exchange(self, head, target)
         exchange.start(body, fin)
         if exchange.blocked:
@@ -247,7 +229,7 @@ class VisitorConnection(VisitorLine):
         body, fin, rest = piece
         if fin:
             self._upload = None
-            self._state = _RESPONSE
+            self._state = RESPONSE
             if rest:
                 self._hold(rest)
         elif not body:
@@ -279,31 +261,18 @@ class VisitorConnection(VisitorLine):
         if len(self._held) > HELD:
             self.pause(BY_HELD)
 
-    def _next(self) -> None:
+    def next_request(self) -> None:
         """Goes on with what was held while the last exchange ran."""
-        if self._state != _HEAD or not self._held:
+        if self._state != HEAD or not self._held:
             return
         data = bytes(self._held)
         self._held.clear()
         self.resume(BY_HELD)
         self._read_head(data)
-        if self._eof and self._state in (_HEAD, _BODY):
+        if self._eof and self._state in (HEAD, BODY):
             self.eof_received()
 
     # -- what an exchange asks for: Visitor --------------------------------------------------------------------------
-
-    @property
-    def may_persist(self) -> bool:
-        """Whether this connection could serve another request after this one."""
-        head = self._head
-        if head is None or not head.keep_alive or self.edge.draining:
-            return False
-        if self._eof and not self._held:
-            return False
-        if self._state == _UPGRADE:
-            # Bytes that came with a handshake are never read as a request.
-            return not self._held
-        return self._state == _RESPONSE
 
     def resume_request(self) -> None:
         """The stream takes request bytes again."""
@@ -312,7 +281,7 @@ class VisitorConnection(VisitorLine):
 
     def switched(self) -> None:
         """The origin switched protocols: what the visitor sent early goes out now."""
-        self._state = _PIPE
+        self._state = PIPE
         held = bytes(self._held)
         self._held.clear()
         self.resume(BY_HELD)
@@ -334,72 +303,22 @@ class VisitorConnection(VisitorLine):
         if exchange is not None and not self._eof:
             # TLS cannot half-close here: with the origin's direction the visitor's ends too.
             exchange.feed(b"", True)
-        self._state = _OVER
+        self._state = OVER
         self.close()
-
-    def answered(self, keep_alive: bool) -> None:
-        """The response has been written."""
-        if self._exchange is not None:
-            self._over()
-        self._head = None
-        state = self._state
-        if state == _OVER:
-            return
-        edge = self.edge
-        if not keep_alive or state not in (_RESPONSE, _UPGRADE) or edge.draining:
-            unread = state != _RESPONSE or bool(self._held)
-            self._state = _OVER
-            self._held.clear()
-            if unread:
-                self.linger()
-            else:
-                self.close()
-            return
-        self._state = _HEAD
-        # Only put off, never brought forward: the wheel looks at this number when the bucket comes up.
-        self.deadline = edge.wheel.now + edge.idle_ticks
-        if self._held:
-            edge.loop.call_soon(self._next)
-
-    def answer(self, answer: Answer, *, close: bool = False) -> None:
-        """The relay answers itself instead of an origin; `close` when the connection must not be used again."""
-        keep_alive = self.may_persist and not close
-        head = self._head
-        self._said(answer.status, answer.blame, answer.reason)
-        body = head is None or head.method != b"HEAD"
-        self.write(render(answer, close=not keep_alive, body=body, request_id=self.request_id))
-        self.answered(keep_alive)
-
-    def failed(self, answering: bool) -> None:
-        """The relay itself failed, told in an `except` block: the visitor hears it, or is cut off when `answering`."""
-        logger.exception("a request failed in an unforeseen way")
-        self.edge.counters.failures += 1
-        if answering:
-            self.cut()
-        elif self._state != _OVER:
-            self._refuse(answers.RELAY_ERROR)
-        else:
-            self._over()
-
-    def cut(self) -> None:
-        """The response has to be visibly incomplete."""
-        self._over()
-        self._state = _OVER
-        self.sever()
 
     # -- time and the end ---------------------------------------------------------------------------------------------
 
     def on_deadline(self) -> None:
         """The wheel's word: a head, a body, a reader or an idle connection took too long."""
         state = self._state
-        if state == _OVER or self._ending != OPEN:
+        if state == OVER or self._ending != OPEN:
             self._transport.abort()
-        elif state == _HEAD:
+        elif state == HEAD:
             if self._held:
                 self.edge.counters.reach("head_time")
                 self._refuse(answers.HEAD_TIMEOUT)
             else:
-                self._state = _OVER
+                self._state = OVER
                 self.close()
         else:
             self._look()
@@ -408,7 +327,7 @@ class VisitorConnection(VisitorLine):
         """A look at an exchange: is it moving, and within its time?"""
         edge, exchange, upload = self.edge, self._exchange, self._upload
         after = edge.stall_ticks
-        if edge.request_ticks and self._state != _PIPE:
+        if edge.request_ticks and self._state != PIPE:
             left = self._started + edge.request_ticks - edge.wheel.now
             if left <= 0 and exchange is not None:
                 edge.counters.reach("request_time")
@@ -419,52 +338,8 @@ class VisitorConnection(VisitorLine):
         if self.stuck():
             edge.counters.reach("reader")
             self.abort("visitor")
-        elif self._state == _BODY and not self._paused and upload is not None and exchange is not None:
+        elif self._state == BODY and not self._paused and upload is not None and exchange is not None:
             least = edge.limits.body_rate * edge.limits.stall_seconds
             if upload.too_slow(edge.wheel.now, every=edge.stall_ticks, least=least):
                 edge.counters.reach("body_rate")
                 self._end_exchange(exchange, answers.BODY_TIMEOUT)
-
-    def drain(self) -> None:
-        """The relay is shutting down: an idle connection closes, one with a request under way after its response."""
-        if self._state == _HEAD and not self._held:
-            self._state = _OVER
-            self.close()
-
-    def abort(self, by: str = "relay") -> None:
-        """Ends whatever is under way, without a clean end of a response."""
-        if self._exchange is not None:
-            self._exchange.abandon(by)
-        self.cut()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way, or the last answer still needs the connection."""
-        return self._exchange is not None or super().busy
-
-    def _refuse(self, answer: Answer) -> None:
-        """The connection ends with this answer; nothing that follows is read as a request."""
-        request_id = self.request_id if self._head is not None else b""
-        self._said(answer.status, answer.blame, answer.reason)
-        self._head = None
-        self._state = _OVER
-        self._held.clear()
-        self.write(render(answer, close=True, request_id=request_id))
-        self.linger()
-
-    # -- what is counted and logged -----------------------------------------------------------------------------------
-
-    def _said(self, status: int, blame: str, reason: str = "") -> None:
-        """The relay gives this answer itself, to the exchange's request if there is one."""
-        exchange = self._exchange
-        tally = self.edge.counters.tunnels.nobody if exchange is None else exchange.tally
-        tally.answers.add(status, blame)
-        self._over(Said(status, blame, reason))
-
-    def _over(self, said: Said | None = None) -> Exchange | None:
-        """The request, and its exchange if it came to one, is over; `said` is the relay's own answer."""
-        exchange, self._exchange = self._exchange, None
-        log = self.edge.access_log
-        if log is not None and (exchange is not None or said is not None):
-            log.add(self, self._head, exchange, said)
-        return exchange

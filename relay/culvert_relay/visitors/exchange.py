@@ -41,6 +41,7 @@ from culvert_relay.visitors.retries import MAX_RETAINED, may_retry
 from culvert_relay.visitors.visitor import Visitor
 
 if TYPE_CHECKING:
+    from culvert_relay.routing.pools import Member
     from culvert_relay.tunnels.session import TunnelSession
 
 MAX_INFORMATIONAL: Final = 16
@@ -161,7 +162,11 @@ class Exchange(Account):
         tried = self._tried
         while True:
             pools = self._entry.pools
-            member = place_elsewhere(pools, tried, random=edge.random) if tried else place(pools, random=edge.random)
+            pin = visitor.pin
+            random = edge.random
+            member: Member | None = pin.member(self._entry.tunnel) if pin is not None and not tried else None
+            if member is None:
+                member = place_elsewhere(pools, tried, random=random) if tried else place(pools, random=random)
             if member is None:
                 self._no_session(failed)
                 return
@@ -175,6 +180,7 @@ class Exchange(Account):
                         local_port=visitor.local_port,
                         attempt=self._attempts,
                         version=session.grant_version,
+                        pin=pin.line if pin is not None and session.pins else b"",
                     ),
                     self,
                     body,
@@ -190,12 +196,12 @@ class Exchange(Account):
                 self._member = session
                 self.tally = session.tally
                 self._attempts += 1
+                if pin is not None:
+                    pin.place(session)
                 return
 
     def _exclude(self, session: "TunnelSession") -> "set[TunnelSession]":
-        tried = self._tried
-        if tried is None:
-            tried = self._tried = set()
+        tried = self._tried = self._tried or set()
         tried.add(session)
         return tried
 

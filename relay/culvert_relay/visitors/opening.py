@@ -61,8 +61,10 @@ def opening(
     local_port: int,
     attempt: int,
     version: int,
+    pin: bytes = b"",
 ) -> Open:
-    """OPEN's record for a request; `version` is the grant's under which the session serves the host."""
+    """OPEN's record for a request; `version` is the grant's under which the session serves the host, `pin` the line
+    that names a pinned visitor."""
     return Open(
         _UPGRADE if head.upgrade else _HTTP,
         attempt,
@@ -77,5 +79,5 @@ def opening(
         head.authority,
         matching_path(head.path),
         head.target,
-        head.block + forwarding.fields(head.authority),
+        pin + head.block + forwarding.fields(head.authority),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from culvert_relay.visitors.answers import Answer
 from culvert_relay.visitors.opening import Forwarding
+from culvert_relay.visitors.pinning import Pin
 
 if TYPE_CHECKING:
     from culvert_relay.edge import Edge
@@ -21,6 +22,7 @@ class Visitor(Protocol):
     scheme: int
     local_port: int
     request_id: bytes
+    pin: Pin | None
 
     @property
     def may_persist(self) -> bool:

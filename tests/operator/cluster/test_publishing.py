@@ -12,7 +12,7 @@ from culvert_operator.cluster.stores import Store
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.dns.plan import Change, ZoneChanges
-from culvert_operator.dns.provider import ChangeResult, Result
+from culvert_operator.dns.provider import Result
 from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
@@ -39,10 +39,10 @@ class Bench:
     def __init__(self, server: Any, client: Any) -> None:
         self.server = server
         self.now = 0.0
-        self.counted: list[ChangeResult] = []
+        self.metrics = Metrics()
         self.versions: Store[str] = Store(kinds.CONFIG_MAP, lambda raw: str(raw["metadata"]["resourceVersion"]))
         contents = Contents(client, self.versions)
-        self.publishing = Publishing(contents, counted=self.counted.append, clock=lambda: self.now)
+        self.publishing = Publishing(contents, metrics=self.metrics.dns, clock=lambda: self.now, now=lambda: 1.8e9)
 
     async def zone(self, text: str) -> None:
         self.versions.event("MODIFIED", await self.server.put(kinds.CONFIG_MAP, "zone", "ns", data={"db": text}))
@@ -82,11 +82,13 @@ def test_changes_are_written_and_counted(api_server: Any) -> None:
         assert [r.result for r in results] == [Result.DONE]
         assert wait == 0
         assert "a.example.com.\t60\tIN\tA\t192.0.2.1\n" in bench.text()
-        metrics = Metrics()
-        for result in bench.counted:
-            metrics.dns_change(result)
-        told = metrics.exposition().decode()
+        told = bench.metrics.exposition().decode()
         assert 'culvert_dns_changes_total{action="create",result="success"} 1.0' in told
+        assert 'culvert_dns_last_success_timestamp_seconds{namespace="ns",tunnel="main"} 1.8e+09' in told
+        assert 'culvert_dns_provider_duration_seconds_count{operation="read"} 1.0' in told
+        assert 'culvert_dns_provider_duration_seconds_count{operation="write"} 1.0' in told
+        await bench.publishing.view(None, KEY)
+        assert 'tunnel="main"' not in bench.metrics.exposition().decode()
 
     run(api_server, scenario)
 

@@ -38,7 +38,7 @@ def planned(
     *,
     policy: Policy = Policy.SYNC,
     adopt: bool = False,
-    allow_mass_deletion: bool = False,
+    allowed_deletions: int | None = 0,
 ) -> DNSPlan:
     view = DNSView((ZoneView("example.com", actual),))
     return plan_zones(
@@ -48,7 +48,7 @@ def planned(
         owner=OWNER,
         policy=policy,
         adopt=adopt,
-        allow_mass_deletion=allow_mass_deletion,
+        allowed_deletions=allowed_deletions,
     )
 
 
@@ -247,7 +247,27 @@ def test_deleting_more_than_twenty_and_more_than_half_asks_first(deleted: int, o
     plan = planned((), listed[:deleted], actual)
     assert len(changes(plan)) == (0 if held else deleted)
     assert plan.held == (deleted if held else 0)
-    assert len(changes(planned((), listed[:deleted], actual, allow_mass_deletion=True))) == deleted
+    assert len(changes(planned((), listed[:deleted], actual, allowed_deletions=deleted))) == deleted
+    assert len(changes(planned((), listed[:deleted], actual, allowed_deletions=None))) == deleted
+    too_few = planned((), listed[:deleted], actual, allowed_deletions=deleted - 1)
+    assert len(changes(too_few)) == (0 if held else deleted)
+
+
+def test_a_hold_says_which_annotation_lets_it_go() -> None:
+    listed, actual = _many(30)
+    plan = planned((), listed, actual)
+    assert {v.message for v in plan.listed.values()} == {
+        "30 of 30 owned names would be deleted at once, which looks like a mistake; when it is meant, annotate the "
+        "Tunnel with culvert.dev/allow-mass-deletion=30."
+    }
+
+
+def test_names_that_are_withdrawn_by_configuration_are_not_held() -> None:
+    listed, actual = _many(30)
+    view = DNSView((ZoneView("example.com", actual),))
+    plan = plan_zones((), listed=listed, view=view, owner=OWNER, withdrawn={e.name for e in actual})
+    assert len(changes(plan)) == 30
+    assert plan.held == 0
 
 
 def test_the_brake_lets_other_names_through() -> None:

@@ -162,6 +162,43 @@ def test_ports_outside_the_issuers_ranges_and_ports_in_use_are_refused_by_name(
     play(scenario)
 
 
+def test_an_origin_that_wants_nothing_more_does_not_cut_what_is_on_its_way(
+    play: Play, world: Any, port: int, wait_until: Wait
+) -> None:
+    async def scenario(world: Any) -> None:
+        end = await connector(world, [GrantedPort(port, 1)])
+        visitor = await world.visitor(port=port)
+        request = await one_request(end, wait_until)
+        (line,) = world.edge.visitors
+        sent = 0
+        while not line._transport.get_write_buffer_size():  # until the visitor's side is full
+            request.stream.write(b"x" * 16_384)
+            sent += 16_384
+            await asyncio.sleep(0)
+        await wait_until(lambda: not request.stream.blocked, "all of it is at the relay")
+        request.stream.finish()
+        request.stream.reset(ResetCode.NO_ERROR, "origin_closed")
+        assert len(await visitor.rest()) == sent
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("hosts", ['["0.0.0.0", "127.0.0.1"]', '["127.0.0.1", "0.0.0.0", "localhost"]'])
+def test_an_interface_that_stands_for_all_takes_the_place_of_the_others(
+    play: Play, world: Any, port: int, wait_until: Wait, hosts: str
+) -> None:
+    path = world.folder / "relay.yml"
+    path.write_text(path.read_text().replace("listen: {", f"listen: {{tcp: {hosts}, "))
+
+    async def scenario(world: Any) -> None:
+        end = await connector(world, [GrantedPort(port, 1)])
+        assert end.result() == {f"tcp:{port}": "accepted"}
+        await world.visitor(port=port)
+        await one_request(end, wait_until)
+
+    play(scenario)
+
+
 def test_the_older_claim_has_the_port(play: Play, world: Any, port: int, wait_until: Wait) -> None:
     async def scenario(world: Any) -> None:
         young = await connector(world, [GrantedPort(port, 9)], subject="young")

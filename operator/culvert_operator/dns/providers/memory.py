@@ -9,9 +9,9 @@ Zones of one ``instance`` setting are shared by all providers of the process, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from culvert_operator.dns.endpoint import Endpoint, RecordSet
+from culvert_operator.dns.endpoint import ADDRESS_TYPES, Endpoint, RecordSet
 from culvert_operator.dns.provider import (
     ChangeResult,
     DNSProvider,
@@ -37,6 +37,13 @@ def conflict(change: RecordChange, current: Records) -> str | None:
         if found is wanted is None or (found is not None and wanted is not None and found.same_data(wanted)):
             continue
         return f"{key[0]} ({key[1]}) is no longer as it was read; it is read again before the next try."
+    written = {(r.name, r.type) for r in change.after}
+    for name, kind in current.keys() - expected.keys():
+        if name != change.name or not written:
+            continue
+        # A CNAME stands beside nothing (RFC 1034, 3.6.2), and nobody's address beside ours: it would share visitors.
+        if kind in ADDRESS_TYPES or (name, "CNAME") in written:
+            return f"{name} has a {kind} record since it was read; it is read again before the next try."
     return None
 
 
@@ -46,7 +53,7 @@ class MemoryProvider:
     def __init__(self, zones: dict[str, Records]) -> None:
         self._zones = zones
 
-    async def zones(self) -> tuple[str, ...]:
+    async def zones(self, names: Collection[str]) -> tuple[str, ...]:
         """The zones that the Tunnel names."""
         return tuple(self._zones)
 

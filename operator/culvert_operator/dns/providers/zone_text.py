@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import dns.exception
 import dns.name
-import dns.rdatatype
 import dns.zone
 import dns.zonefile
 
 from culvert_operator.dns.endpoint import RecordSet
 from culvert_operator.dns.provider import ProviderError
+from culvert_operator.dns.providers.rdata import record_sets, text_of
 
 Records = dict[tuple[str, str], RecordSet]
 
@@ -37,18 +37,10 @@ def read(text: str, zone: str) -> Records:
     except (dns.exception.DNSException, ValueError, UnicodeError) as error:
         said = (str(error) or type(error).__name__).removeprefix("<string>:").rstrip(".")
         raise ProviderError(f"the zone file of {zone} cannot be read, near line {said}.") from error
-    found: Records = {}
-    for name, rdataset in parsed.iterate_rdatasets():
-        key = (_text(name), dns.rdatatype.to_text(rdataset.rdtype))
-        values = tuple(sorted({rdata.to_text(origin=origin, relativize=False) for rdata in rdataset}))
-        found[key] = RecordSet(*key, rdataset.ttl, values)
+    found = record_sets(parsed)
     if (zone, "SOA") not in found:
         raise ProviderError(f"the zone file has no SOA record for {zone}: it is another zone's, or empty.")
     return found
-
-
-def _text(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ def entries(text: str, zone: str) -> tuple[Entry, ...]:
         if not inherits:
             owner = origin if words[0] == "@" else dns.name.from_text(words[0], origin)
         kind = next((w for w in rest if not _TTL.match(w) and w.upper() not in _CLASSES), "")
-        found.append(Entry(start, end, _text(owner), kind.upper(), inherits, tokens))
+        found.append(Entry(start, end, text_of(owner), kind.upper(), inherits, tokens))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from culvert_operator.dns.endpoint import Endpoint, RecordSet
@@ -88,7 +88,7 @@ class ZonefileProvider:
         self._zone = zone
         self._text = text
 
-    async def zones(self) -> tuple[str, ...]:
+    async def zones(self, names: Collection[str]) -> tuple[str, ...]:
         """The one zone."""
         return (self._zone,)
 

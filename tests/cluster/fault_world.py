@@ -1,0 +1,426 @@
+"""One small story of an operator's life, told through a proxy that may commit a fault, and what it comes to.
+
+The story: a Tunnel with DNS and two bindings of two hostnames; one hostname is renamed; a child is deleted by hand; one
+binding is deleted. The operator runs inside the test's own loop, so that a crash (all connections cut, then all of its
+memory gone) costs no process. A connector that obeys reports each configuration as applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+
+from culvert_operator.cluster import kinds
+from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.cluster.connection import Access, access, credentials
+from culvert_operator.cluster.kinds import Kind
+from culvert_operator.cluster.permissions import rules
+from culvert_operator.flags import Settings
+from culvert_operator.main import Operator
+from culvert_operator.options import Options
+
+from .fault_proxy import Fault, Proxy
+
+STEP_SECONDS = 60.0
+ACCOUNT = "fault-operator"
+FOREIGN = "taken IN A 192.0.2.99 ; somebody else's\n"
+ZONE = """\
+; by hand
+$TTL 3600
+@  IN SOA ns.{zone}. hostmaster.{zone}. 7 7200 3600 1209600 300
+   IN NS ns
+ns IN A 192.0.2.53
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Ways to the API server: as the administrator, and with the operator's token."""
+
+    server: str
+    tls: ssl.SSLContext
+    proxy_tls: ssl.SSLContext
+    token: str
+
+    async def administrator(self) -> Access:
+        return Access(self.server, self.tls, {})
+
+
+@dataclass
+class Story:
+    """One telling. ``number`` makes its names unlike any other's."""
+
+    ways: Ways
+    number: int
+    folder: Path
+    environment: pytest.MonkeyPatch
+    fault: Fault | None = None
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.name = f"fault{self.number}x"
+        self.zone = f"{self.name}.example.com"
+        self.proxy = Proxy(self.ways.server, self.ways.proxy_tls, self.rename, self.fault)
+        self.client = Client(self.ways.administrator)
+        self.claims: dict[str, str] = {}
+        self._operator: asyncio.Task[None] | None = None
+
+    def rename(self, text: str) -> str:
+        """Without what is different in every telling."""
+        for name, hostname in self.claims.items():
+            text = text.replace(name, hostname)
+        found = re.search(r"/hostnameclaims/(h-)?[0-9a-f]{16,}", text)
+        if found is not None:
+            text = text.replace(found[0], "/hostnameclaims/one")
+        return text.replace(self.name, "NAME")
+
+    async def tell(self) -> dict[str, Any]:
+        """From nothing to the end; the state that it came to."""
+        async with self.living():
+            steps = (self._begin, self._rename, self._tamper, self._delete)
+            for number, step in enumerate(steps):
+                if number == 1:
+                    self.proxy.armed.set()  # faults of watches come after the start
+                async with asyncio.timeout(STEP_SECONDS):
+                    await step()
+            return await self.state()
+
+    @contextlib.asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """With an operator behind the proxy, and a connector; afterwards everything is taken away."""
+        await self.proxy.start()
+        keeper = asyncio.ensure_future(self._keep_running())
+        try:
+            async with self._connector():
+                yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await self._end_operator()
+            await self.proxy.stop()
+            await self._clean()
+            await self.client.close()
+
+    # The operator.
+
+    async def _keep_running(self) -> None:
+        while True:
+            config = self.folder / f"kubeconfig-{self.name}"
+            cluster = {"name": "proxy", "cluster": {"server": self.proxy.url}}
+            user = {"name": "operator", "user": {"token": self.ways.token}}
+            context = {"name": "it", "context": {"cluster": "proxy", "user": "operator"}}
+            config.write_text(
+                yaml.safe_dump({"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "it"})
+            )
+            self.environment.setenv("KUBECONFIG", str(config))
+            options = Options(namespace=self.name, image="culvert:test")
+            operator = Operator(Settings(options=options, listen=("127.0.0.1", 0), watch_seconds=2.0))
+            self._operator = asyncio.ensure_future(operator.run())
+            crash = asyncio.ensure_future(self.proxy.crashed.wait())
+            try:
+                await asyncio.wait((self._operator, crash), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                crash.cancel()
+            if self._operator.done():
+                self.failures.append(f"the operator ended by itself: {self._operator.exception()!r}")
+                return
+            await self._end_operator()
+            await self.proxy.start()
+
+    async def _end_operator(self) -> None:
+        if self._operator is not None:
+            self._operator.cancel()
+            await asyncio.gather(self._operator, return_exceptions=True)
+
+    # The connector.
+
+    @contextlib.asynccontextmanager
+    async def _connector(self) -> Any:
+        """A Pod's status address on which the present configuration is always applied."""
+        address = f"127.{20 + self.number // 250 % 200}.{1 + self.number % 250}.9"
+        app = web.Application()
+        app.router.add_get("/v1/status", self._report)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, address, 20241).start()
+        serve = asyncio.ensure_future(self._give_address(address))
+        try:
+            yield
+        finally:
+            serve.cancel()
+            await asyncio.gather(serve, return_exceptions=True)
+            await runner.cleanup()
+
+    async def _report(self, request: web.Request) -> web.Response:
+        for _ in range(20):  # a long poll of a second
+            document = await self._document()
+            tag = f'"{document["version"] if document else 0}"'
+            if tag != request.headers.get("If-None-Match"):
+                break
+            await asyncio.sleep(0.05)
+        else:
+            return web.Response(status=304, headers={"ETag": tag})
+        version = document["version"] if document else 0
+        session = {"relay": "r", "address": "192.0.2.1:443", "slot": 0, "state": "connected", "probed": True}
+        report = {
+            "connectorId": "obedient",
+            "version": "0.1.0",
+            "schemas": [1],
+            "ready": version > 0,
+            "draining": False,
+            "appliedVersion": version,
+            "configError": None,
+            "keyId": "",
+            "credentialExpiresAt": 0,
+            "sessions": [session | {"grantVersion": version}],
+            "refusedHostnames": [],
+            "relayErrors": [],
+        }
+        return web.json_response(report, headers={"ETag": tag})
+
+    async def _give_address(self, address: str) -> None:
+        """The Deployment's Pod becomes ready at ``address``, as a kubelet would say."""
+        ready = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
+        while True:
+            listed = await self.client.request("GET", kinds.POD.path(self.name))
+            for pod in listed["items"]:
+                if not pod.get("status", {}).get("podIP"):
+                    with contextlib.suppress(APIError):
+                        await self.client.patch(
+                            kinds.POD, self.name, pod["metadata"]["name"], {"status": status}, subresource="status"
+                        )
+            await asyncio.sleep(0.2)
+
+    async def _document(self) -> Any:
+        found = await self.client.get(kinds.CONFIG_MAP, self.name, "main-config")
+        data = (found or {}).get("binaryData") or {}
+        return json.loads(gzip.decompress(base64.b64decode(data["config.json.gz"]))) if data else None
+
+    # The steps.
+
+    async def _begin(self) -> None:
+        await self.lay_out(self.tunnel_spec(), self.rules("old"))
+        await self._until(lambda: self._ready("first", "old"))
+        await self._until(lambda: self._ready("second", "second"))
+
+    async def lay_out(self, tunnel: Any, first: Any) -> None:
+        """Create everything: with these specs of the Tunnel and the first binding."""
+        await self.client.create(kinds.NAMESPACE, None, {"metadata": {"name": self.name}})
+        zone = {"db": ZONE.format(zone=self.zone) + FOREIGN, "other": "left alone"}
+        await self.client.create(kinds.CONFIG_MAP, self.name, {"metadata": {"name": "zone"}, "data": zone})
+        service = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]}
+        await self.client.create(kinds.SERVICE, self.name, {"metadata": {"name": "web"}, "spec": service})
+        await self._create(kinds.TUNNEL, "main", tunnel)
+        await self._create(kinds.BINDING, "first", first)
+        await self._create(kinds.BINDING, "second", self.rules("second"))
+
+    def tunnel_spec(self) -> dict[str, Any]:
+        """The Tunnel of the story."""
+        return {
+            "relay": {"addresses": ["relay.example.net:443"]},
+            "connector": {"replicas": 1},
+            "grants": [{"namespaces": {"from": "All"}, "hostnames": [f"*.{self.zone}"]}],
+            "dns": {
+                "zonefile": {"configMapRef": {"name": "zone", "key": "db"}, "zone": self.zone},
+                "target": {"addresses": ["192.0.2.80"]},
+            },
+        }
+
+    async def _rename(self) -> None:
+        patch = {"spec": self.rules("new")}
+        await self.client.patch(kinds.BINDING, self.name, "first", patch)
+        await self._until(lambda: self._ready("first", "new"))
+        await self._until(lambda: self._unpublished("old"))
+
+    async def _tamper(self) -> None:
+        found = await self.client.get(kinds.ROLE, self.name, "main-connector")
+        assert found is not None
+        uid = found["metadata"]["uid"]
+        await self.client.delete(kinds.ROLE, self.name, "main-connector", uid=uid)
+
+        async def back() -> bool:
+            again = await self.client.get(kinds.ROLE, self.name, "main-connector")
+            return again is not None and again["metadata"]["uid"] != uid
+
+        await self._until(back)
+
+    async def _delete(self) -> None:
+        found = await self.client.get(kinds.BINDING, self.name, "second")
+        assert found is not None
+        await self.client.delete(kinds.BINDING, self.name, "second", uid=found["metadata"]["uid"])
+
+        async def gone() -> bool:
+            return await self.client.get(kinds.BINDING, self.name, "second") is None
+
+        await self._until(gone)
+        await self._until(lambda: self._unpublished("second"))
+        await self._until(lambda: self._ready("first", "new"))
+        await self._until(self._counted)
+
+    async def _counted(self) -> bool:
+        tunnel = await self.client.get(kinds.TUNNEL, self.name, "main")
+        status = (tunnel or {}).get("status", {})
+        return status.get("bindings", {}).get("accepted") == 1 and _true(status, "Ready")
+
+    def rules(self, host: str) -> dict[str, Any]:
+        """A binding's spec with one rule."""
+        service = {"name": "web", "port": "http"}
+        return {
+            "tunnelRef": {"name": "main", "namespace": self.name},
+            "rules": [{"name": "web", "hostname": f"{host}.{self.zone}", "service": service}],
+        }
+
+    async def _create(self, kind: Kind, name: str, spec: Any) -> None:
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": name}, "spec": spec}
+        await self.client.create(kind, self.name, body)
+
+    async def _until(self, what: Callable[[], Awaitable[bool]]) -> None:
+        while not await what():  # noqa: ASYNC110 (the condition is on the API server)
+            await asyncio.sleep(0.05)
+
+    async def _ready(self, binding: str, host: str) -> bool:
+        found = await self.client.get(kinds.BINDING, self.name, binding)
+        assert found is not None
+        status = found.get("status", {})
+        if status.get("observedGeneration") != found["metadata"]["generation"] or not _true(status, "Ready"):
+            return False
+        return f"{host}.{self.zone}. " in (await self._zone()).replace("\t", " ")
+
+    async def _unpublished(self, host: str) -> bool:
+        return f"{host}.{self.zone}" not in await self._zone()
+
+    async def _zone(self) -> str:
+        found = await self.client.get(kinds.CONFIG_MAP, self.name, "zone")
+        return str((found or {})["data"]["db"])
+
+    async def rest(self, seconds: float = 2.5) -> None:
+        """Until every object was looked at in its present generation, its Pods are rolled out, and nothing was
+        written for a while."""
+        loop = asyncio.get_running_loop()
+        written, since = -1, loop.time()
+        while loop.time() - since < seconds:
+            await asyncio.sleep(0.05)
+            if not await self._looked_at() or len(self.proxy.writes) != written:
+                written, since = len(self.proxy.writes), loop.time()
+
+    async def _looked_at(self) -> bool:
+        for kind, name in ((kinds.TUNNEL, "main"), (kinds.BINDING, "first"), (kinds.BINDING, "second")):
+            raw = await self.client.get(kind, self.name, name) or {}
+            if raw.get("status", {}).get("observedGeneration") != raw.get("metadata", {}).get("generation"):
+                return False
+        raw = await self.client.get(kinds.DEPLOYMENT, self.name, "main-connector")
+        if raw is None:
+            return True
+        status = raw.get("status", {})
+        counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+        return status.get("observedGeneration") == raw["metadata"]["generation"] and counts == {raw["spec"]["replicas"]}
+
+    # The end.
+
+    async def state(self) -> dict[str, Any]:
+        """All that the operator is answerable for, without what time and order alone decide."""
+        document = await self._document()
+        tunnel = await self.client.get(kinds.TUNNEL, self.name, "main") or {}
+        binding = await self.client.get(kinds.BINDING, self.name, "first") or {}
+        zone = await self.client.get(kinds.CONFIG_MAP, self.name, "zone") or {}
+        claims = (await self.client.request("GET", kinds.CLAIM.path()))["items"]
+        children = {}
+        for kind in kinds.CHILDREN:
+            listed = await self.client.request("GET", kind.path(self.name), query={"labelSelector": kinds.TUNNEL_LABEL})
+            for raw in listed["items"]:
+                content = {k: v for k, v in raw.items() if k in ("spec", "rules", "roleRef", "subjects")}
+                kept = {k: v for k, v in raw["metadata"].items() if k in ("labels", "annotations", "finalizers")}
+                for name in ("culvert.dev/applied", "deployment.kubernetes.io/revision"):
+                    kept.get("annotations", {}).pop(name, None)  # a hash over the owner's uid, and a history's length
+                children[f"{kind.name}/{raw['metadata']['name']}"] = [kept, content]
+        state = {
+            "rules": document["rules"] if document else None,
+            "document": {k: v for k, v in (document or {}).items() if k not in ("version", "grant", "rules")},
+            "binding": [_status(binding), binding["metadata"].get("finalizers")],
+            "tunnel": [_status(tunnel), tunnel["metadata"].get("finalizers")],
+            "zone": sorted(line for line in zone["data"]["db"].splitlines() if " SOA " not in line),
+            "zone's other key": zone["data"]["other"],
+            "claims": sorted(
+                [c["spec"]["hostname"], c["spec"]["owner"], c["spec"]["tunnel"], c["spec"].get("waiting")]
+                for c in claims
+                if self.zone in c["spec"]["hostname"]
+            ),
+            "children": children,
+        }
+        said = re.sub(r"owner=[0-9a-f-]{36}", "owner=INSTALLATION", json.dumps(state).replace(self.name, "NAME"))
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    async def _clean(self) -> None:
+        """Take the story's objects away, finalizers included: it is over."""
+        for kind, name in ((kinds.BINDING, "first"), (kinds.BINDING, "second"), (kinds.TUNNEL, "main")):
+            with contextlib.suppress(APIError):
+                found = await self.client.get(kind, self.name, name)
+                if found is not None:
+                    await self.client.patch(kind, self.name, name, {"metadata": {"finalizers": None}})
+                    await self.client.delete(kind, self.name, name, uid=found["metadata"]["uid"])
+        with contextlib.suppress(APIError):
+            for claim in (await self.client.request("GET", kinds.CLAIM.path()))["items"]:
+                if self.zone in claim["spec"]["hostname"]:
+                    meta = claim["metadata"]
+                    await self.client.delete(kinds.CLAIM, None, meta["name"], uid=meta["uid"])
+            namespace = await self.client.get(kinds.NAMESPACE, None, self.name)
+            if namespace is not None:
+                await self.client.delete(kinds.NAMESPACE, None, self.name, uid=namespace["metadata"]["uid"])
+
+
+def _true(status: Any, condition: str) -> bool:
+    return any(c["type"] == condition and c["status"] == "True" for c in status.get("conditions", ()))
+
+
+def _status(raw: Any) -> Any:
+    status = json.loads(json.dumps(raw.get("status", {})))
+    for condition in status.get("conditions", ()):
+        condition.pop("lastTransitionTime")
+        condition.pop("observedGeneration")
+    for name in ("id", "configVersion", "credential", "observedGeneration"):
+        status.pop(name, None)
+    return status
+
+
+def ways(cluster: Any) -> Ways:
+    """The administrator's way in, and a token of an account with all that the operator may do, everywhere."""
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}
+    reference = {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT}
+    metadata = {"name": ACCOUNT}
+    allowed = rules(["cluster", "tunnels", "own"])
+    objects = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": "default"}},
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": allowed},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": reference,
+            "subjects": [subject],
+        },
+    ]
+    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    token = cluster.kubectl("create", "token", ACCOUNT, "--namespace=default", "--duration=12h").stdout.strip()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        administrator = access(credentials())
+    there = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    authority = base64.b64decode(there["certificate-authority-data"]).decode()
+    assert administrator.tls is not None
+    return Ways(administrator.server, administrator.tls, ssl.create_default_context(cadata=authority), token)

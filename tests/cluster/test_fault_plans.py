@@ -1,0 +1,95 @@
+"""Fault plans on a real API server: whatever happens on the way, the same objects give the same world.
+
+One undisturbed telling of the story in fault_world.py is recorded; from it come the plans: every fault at every write
+that was made, and on every watch. After each the state must equal the undisturbed one, nothing may have been created
+more often or deleted more often, what belongs to others must be as it was, and nothing may have been refused by RBAC.
+
+A run takes a sample of the plans (CULVERT_FAULT_PLANS, 6 by default; CULVERT_FAULT_SEED chooses which);
+`make faults` takes all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .differing import differences
+from .fault_proxy import Fault, made, plans
+from .fault_world import Story, Ways
+
+SAMPLE = os.environ.get("CULVERT_FAULT_PLANS", "6")
+SEED = os.environ.get("CULVERT_FAULT_SEED", "1")
+
+pytestmark = pytest.mark.timeout(0 if SAMPLE == "all" else 600)
+
+
+@pytest.fixture
+def tell(
+    to_the_server: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Fault | None], tuple[Story, Any]]:
+    """Tell the story once with a fault (or none): the story, and the state that it came to or an error's text."""
+    numbers = itertools.count(1)
+
+    def once(fault: Fault | None) -> tuple[Story, Any]:
+        story = Story(to_the_server, next(numbers), tmp_path, monkeypatch, fault)
+
+        async def bounded() -> Any:
+            try:
+                return await story.tell()
+            except TimeoutError:
+                story.failures.append("the story did not come to its end")
+                return None
+
+        return story, asyncio.run(bounded())
+
+    return once
+
+
+def alarms(story: Story, state: Any, recorded: Story, wanted: Any) -> list[str]:
+    """What is not as it is without a fault."""
+    found = [*story.failures, *story.proxy.refused]
+    found += differences(wanted, state) if state is not None else []
+    for word, now, usual in zip(
+        ("created", "deleted"), made(story.proxy.writes), made(recorded.proxy.writes), strict=True
+    ):
+        found += [f"{path} was {word} {times} times" for path, times in now.items() if times > usual[path]]
+    return found
+
+
+def test_d01_d02_d03_d04_d05_d07_after_every_fault_the_state_is_that_of_an_undisturbed_run(
+    tell: Callable[[Fault | None], tuple[Story, Any]], record_property: Callable[[str, object], None]
+) -> None:
+    recorded, wanted = tell(None)
+    assert alarms(recorded, wanted, recorded, wanted) == []
+    assert wanted["zone's other key"] == "left alone"
+    assert "taken IN A 192.0.2.99 ; somebody else's" in wanted["zone"]
+    possible = plans(recorded.proxy)
+    assert len(possible) > 100
+    chosen = possible if SAMPLE == "all" else random.Random(SEED).sample(possible, int(SAMPLE))
+    outcome: Counter[str] = Counter()
+    alarmed: dict[str, list[str]] = {}
+    for number, fault in enumerate(chosen, 1):
+        started = time.monotonic()
+        story, state = tell(fault)
+        found = alarms(story, state, recorded, wanted)
+        # A write that another timing did not need: the story was told without the fault.
+        ending = "alarmed" if found else "passed" if story.proxy.fired else "not reached"
+        outcome[ending] += 1
+        if found:
+            alarmed[str(fault)] = found
+        print(
+            f"{number}/{len(chosen)} {ending} in {time.monotonic() - started:.1f} s: {fault} {found or ''}", flush=True
+        )
+    told = ", ".join(f"{count} {ending}" for ending, count in sorted(outcome.items()))
+    record_property("summary", f"fault plans: {len(possible)} possible, {len(chosen)} run: {told}")
+    assert alarmed == {}
+    assert outcome["passed"] >= len(chosen) * 0.8

@@ -1,0 +1,39 @@
+"""What a scrape of the operator tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from culvert_operator.api.binding import parse_binding
+from culvert_operator.metrics import Metrics
+
+
+def binding(**conditions: str) -> Any:
+    listed = [{"type": name, "status": status} for name, status in conditions.items()]
+    return parse_binding({"metadata": {"name": "a", "namespace": "ns"}, "status": {"conditions": listed}})
+
+
+def test_bindings_are_counted_by_condition_and_those_that_left_are_not() -> None:
+    metrics = Metrics()
+    metrics.holds([binding(Ready="True"), binding(Ready="False", Accepted="True"), binding(Made="up")], claims=7)
+    told = metrics.exposition().decode()
+    assert 'culvert_operator_bindings{condition="Ready",status="True"} 1.0' in told
+    assert 'culvert_operator_bindings{condition="Ready",status="False"} 1.0' in told
+    assert 'culvert_operator_bindings{condition="Accepted",status="True"} 1.0' in told
+    assert "Made" not in told  # a condition of somebody else's would make as many series as they like
+    assert "culvert_operator_claims 7.0" in told
+    metrics.holds([], claims=0)
+    assert 'culvert_operator_bindings{condition="Ready",status="True"} 0.0' in metrics.exposition().decode()
+
+
+def test_requests_are_counted_by_verb_and_code_and_the_leader_is_told() -> None:
+    metrics = Metrics()
+    metrics.answered("GET", 200)
+    metrics.answered("WATCH", 410)
+    metrics.leads(True)
+    metrics.fenced()
+    told = metrics.exposition().decode()
+    assert 'culvert_operator_api_requests_total{code="200",verb="GET"} 1.0' in told
+    assert 'culvert_operator_api_requests_total{code="410",verb="WATCH"} 1.0' in told
+    assert "culvert_operator_leader 1.0" in told
+    assert "culvert_operator_fenced_writes_total 1.0" in told

@@ -1,0 +1,140 @@
+"""Plans about connectors' life: autoscaling, the operator's image, rotation, pause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from culvert_operator.keys import ChildKey, ObjectKey
+
+MAIN = ObjectKey("culvert-system", "main")
+DEPLOYMENT = ("culvert-system", ChildKey("Deployment", "main-connector"))
+AUTOSCALER = ("culvert-system", ChildKey("HorizontalPodAutoscaler", "main-connector"))
+SECRET = ("culvert-system", ChildKey("Secret", "main-credential"))
+
+
+def annotate(world: Any, **annotations: str | None) -> None:
+    found = world.tunnels[MAIN]["metadata"].setdefault("annotations", {})
+    for name, value in annotations.items():
+        key = f"culvert.dev/{name}"
+        found.pop(key, None) if value is None else found.update({key: value})
+    world._touch(world.tunnels[MAIN])
+
+
+@pytest.fixture
+def settled(world: Any) -> Any:
+    world.service("web", "shop")
+    world.binding("web", "shop", "shop.example.com")
+    world.settle()
+    return world
+
+
+def scale(world: Any, **spec: Any) -> None:
+    connector = {k: v for k, v in spec.items() if v is not None}
+    world.tunnel(connector=connector)
+    world.settle()
+
+
+def test_autoscaling_hands_the_number_of_pods_over_before_it_stops_naming_it(settled: Any) -> None:
+    scale(settled, replicas=7)
+    numbers: list[int] = []
+    apply = settled._apply
+
+    def watched(op: Any) -> None:
+        apply(op)
+        if op.key.kind == "Deployment":
+            numbers.append(settled.children[DEPLOYMENT]["spec"].get("replicas", 1))
+
+    settled._apply = watched
+    scale(settled, replicas=7, autoscaling={"minReplicas": 2, "maxReplicas": 9})
+    assert numbers == [7, 7]
+    spec = settled.children[AUTOSCALER]["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 9)
+    assert spec["scaleTargetRef"]["name"] == "main-connector"
+    assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+    # What the autoscaler chose is left alone, and told.
+    settled.children[DEPLOYMENT]["spec"]["replicas"] = 5
+    settled.children[DEPLOYMENT]["status"]["readyReplicas"] = 5
+    settled._touch(settled.children[DEPLOYMENT])
+    settled.settle()
+    assert settled.children[DEPLOYMENT]["spec"]["replicas"] == 5
+    assert settled.status(MAIN)["connectors"]["text"] == "5/5"
+
+
+def test_without_autoscaling_the_autoscaler_goes_and_the_number_is_the_tunnels_again(settled: Any) -> None:
+    scale(settled, autoscaling={"maxReplicas": 9})
+    assert AUTOSCALER in settled.children
+    scale(settled, replicas=3)
+    assert AUTOSCALER not in settled.children
+    assert settled.children[DEPLOYMENT]["spec"]["replicas"] == 3
+
+
+def test_somebody_elses_autoscaler_is_not_deleted(settled: Any) -> None:
+    foreign = {"metadata": {"uid": "theirs", "name": "main-connector"}}
+    settled._touch(foreign)
+    settled.children[AUTOSCALER] = foreign
+    settled.settle()
+    assert settled.children[AUTOSCALER] is foreign
+
+
+@pytest.mark.parametrize(
+    ("connector", "image"),
+    [({}, "culvert:new"), ({"imageUpdatePolicy": "Manual"}, "culvert:test"), ({"image": "mine:1"}, "mine:1")],
+)
+def test_an_upgraded_operator_rolls_connectors_only_where_the_tunnel_follows_it(
+    settled: Any, connector: dict[str, Any], image: str
+) -> None:
+    scale(settled, **connector)
+    settled.options = replace(settled.options, image="culvert:new")
+    settled.settle()
+    (container,) = settled.children[DEPLOYMENT]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == image
+
+
+def test_a_new_value_of_the_rotate_annotation_is_a_new_credential_once(settled: Any) -> None:
+    def credential() -> str:
+        return str(settled.children[SECRET]["data"])
+
+    first = credential()
+    annotate(settled, rotate="today")
+    settled.settle()
+    second = credential()
+    assert second != first
+    settled.now += 60
+    settled.settle()
+    assert credential() == second
+    annotate(settled, rotate="again")
+    settled.settle()
+    assert credential() != second
+    third = credential()
+    annotate(settled, rotate=None)
+    settled.settle()
+    assert credential() == third
+
+
+def test_a_paused_tunnel_is_left_as_it_is_and_says_so(settled: Any) -> None:
+    annotate(settled, paused="true")
+    settled.settle()
+    assert settled.condition(MAIN, "Paused") == ("True", "Paused")
+    ready = settled.condition(MAIN, "Ready")
+    writes = dict(settled.writes)
+    settled.binding("other", "shop", "other.example.com")
+    del settled.children[DEPLOYMENT]
+    settled.settle()
+    assert dict(settled.writes) == writes
+    annotate(settled, paused=None)
+    settled.settle()
+    assert settled.condition(MAIN, "Paused") == ("", "")
+    assert settled.condition(MAIN, "Ready")[0] == ready[0] or ready == ("", "")
+    assert DEPLOYMENT in settled.children
+    assert any("other.example.com" in route for route in settled.routes(MAIN))
+
+
+def test_a_paused_tunnel_can_still_be_deleted(settled: Any) -> None:
+    annotate(settled, paused="true")
+    settled.settle()
+    settled.delete(MAIN)
+    settled.settle()
+    assert MAIN not in settled.tunnels
