@@ -38,6 +38,11 @@ _RECORD_FRAMING: Final = {
     OriginFraming.UNTIL_CLOSE: int(Framing.CHUNKED),
 }
 _CONTINUE: Final = RecordHead(100)
+_NONE: Final = int(Framing.NONE)
+_LENGTH: Final = int(Framing.LENGTH)
+_CHUNKED: Final = int(Framing.CHUNKED)
+_HTTP: Final = int(Kind.HTTP)
+_UPGRADE: Final = int(Kind.UPGRADE)
 
 
 class Connections(Protocol):
@@ -99,7 +104,7 @@ class Exchange:
         self._connections = connections
         self._count = count
         self._framing = head.framing
-        self._remaining = head.content_length if head.framing == Framing.LENGTH else 0
+        self._remaining = head.content_length if head.framing == _LENGTH else 0
         self._connection: OriginConnection | None = None
         self._expecting: asyncio.TimerHandle | None = None
         self._pending: list[bytes] = []
@@ -117,7 +122,7 @@ class Exchange:
             self._pending.append(body)
         self._upload_ended = fin
         self._request = request.encode(self._head, host=self._target.host_header)
-        safe = self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE
+        safe = self._head.method in request.SAFE_METHODS and self._framing == _NONE
         self._connections.acquire(self, self._target, fresh=False, safe=safe)
 
     # -- the connection ----------------------------------------------------------------------------------------
@@ -126,7 +131,7 @@ class Exchange:
         """Sends the request: its head and what has come of the body in one write."""
         self._connection = connection
         first = self._request
-        if self._head.kind == Kind.HTTP:
+        if self._head.kind == _HTTP:
             pieces = [first]
             size = 0
             for data in self._pending:
@@ -143,7 +148,7 @@ class Exchange:
             connection.start(self, method=self._head.method, request=first)
             if size:
                 self._sent(size)
-            if self._framing != Framing.NONE and not self._upload_ended and not size and self._waits_for_continue():
+            if self._framing != _NONE and not self._upload_ended and not size and self._waits_for_continue():
                 loop = asyncio.get_running_loop()
                 self._expecting = loop.call_later(CONTINUE_AFTER, self._continue_ourselves)
             return
@@ -164,7 +169,7 @@ class Exchange:
         connection = self._connection
         if self._over or self._response_ended:
             return
-        if connection is None or self._head.kind == Kind.UPGRADE:
+        if connection is None or self._head.kind == _UPGRADE:
             self._pending.append(data)
             return
         self._stop_expecting()
@@ -177,7 +182,7 @@ class Exchange:
         """The whole body has come."""
         self._upload_ended = True
         connection = self._connection
-        if self._over or self._response_ended or connection is None or self._head.kind == Kind.UPGRADE:
+        if self._over or self._response_ended or connection is None or self._head.kind == _UPGRADE:
             return
         self._stop_expecting()
         pieces: list[bytes] = []
@@ -217,7 +222,7 @@ class Exchange:
         connection = self._connection
         assert connection is not None
         reason = "unexpected_switch"
-        if self._head.kind == Kind.UPGRADE:
+        if self._head.kind == _UPGRADE:
             reason = switch_problem(self._head.fields, head) or ""
         if reason:
             connection.abort()
@@ -235,7 +240,7 @@ class Exchange:
         self._head_sent = True
         self._count(head.status)
         # An upload that is still under way will be cut short: the visitor's connection cannot be used again.
-        close = not self._sent_whole() and self._framing != Framing.NONE
+        close = not self._sent_whole() and self._framing != _NONE
         record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
         stream = self._stream
         stream.send_head(record, body, fin=ended)
@@ -264,7 +269,7 @@ class Exchange:
         self._connection = None
         self._stop_expecting()
         if untouched:
-            if self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE:
+            if self._head.method in request.SAFE_METHODS and self._framing == _NONE:
                 # Once at most: the fresh connection cannot fail untouched.
                 self._connections.acquire(self, self._target, fresh=True, safe=True)
                 return
@@ -275,7 +280,7 @@ class Exchange:
 
     def _frame(self, data: bytes, pieces: list[bytes]) -> bool:
         """Appends body bytes as the origin gets them; False (and the exchange failed) when they are too many."""
-        if self._framing == Framing.CHUNKED:
+        if self._framing == _CHUNKED:
             pieces.append(encode_chunk(data))
             return True
         self._remaining -= len(data)
@@ -286,7 +291,7 @@ class Exchange:
         return True
 
     def _frame_end(self, pieces: list[bytes]) -> bool:
-        if self._framing == Framing.CHUNKED:
+        if self._framing == _CHUNKED:
             pieces.append(LAST_CHUNK)
         elif self._remaining:
             self._abort_upload("body_shorter_than_declared")
@@ -307,9 +312,9 @@ class Exchange:
 
     def _sent_whole(self) -> bool:
         """Whether the origin has all of the request, and so may be asked the next one."""
-        if self._head.kind != Kind.HTTP:
+        if self._head.kind != _HTTP:
             return False
-        return self._upload_ended or (self._framing != Framing.CHUNKED and not self._remaining)
+        return self._upload_ended or (self._framing != _CHUNKED and not self._remaining)
 
     def _finish(self) -> None:
         """The response is complete."""

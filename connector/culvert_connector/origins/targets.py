@@ -11,7 +11,7 @@ Invariant: two rules share kept-alive connections exactly when everything that d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from culvert_connector.origins.tls import TLSSettings
@@ -39,6 +39,15 @@ class OriginKey:
     policy: str
     keep: int
     keep_seconds: float
+    hashed: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hashes once: every request looks its pool up twice."""
+        parts = (self.host, self.port, self.tls, self.policy, self.keep, self.keep_seconds)
+        object.__setattr__(self, "hashed", hash(parts))
+
+    def __hash__(self) -> int:
+        return self.hashed
 
 
 @dataclass(frozen=True, slots=True)
