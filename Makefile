@@ -6,7 +6,7 @@ READY  := $(VENV)/.culvert-ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench image cluster lock clean
+.PHONY: help demo test lint bench native image cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,12 @@ lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## CPU per request against nginx's two-hop proxy, in one run
+bench: $(READY) ## CPU per request, new connections, bulk and memory, against nginx's two hops in one run
 	$(BIN)/python -m bench.requests $(ARGS)
+	$(BIN)/python -m bench.streams
+
+native: $(READY) ## optional: compile the modules on every request's way with mypyc (needs a C compiler)
+	$(BIN)/python hack/native/build.py
 
 image: ## build the container image localhost/culvert:dev with docker or buildah
 	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar
@@ -40,6 +44,7 @@ lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
 
 clean: ## remove what the other targets made here (caches outside this folder stay)
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis bench/results
+	$(PYTHON) hack/native/build.py --clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
