@@ -65,6 +65,7 @@ TRAFFIC: Final = TrafficInstruments.of(
     ("rule",),
     group="rule (empty: refused before a rule was looked for)",
     first_byte="Time from a request's arrival at the connector to the head of its origin's response",
+    stalls="Times a response had to wait because the relay or its visitor took no more of it",
 )
 INSTRUMENTS: Final = (
     SESSIONS,

@@ -42,6 +42,7 @@ TRAFFIC: Final = TrafficInstruments.of(
     _TUNNEL,
     group="tunnel (empty: no tunnel was found)",
     first_byte="Time from a request's head to its response's head as it comes out of the tunnel",
+    stalls="Times a request's body had to wait because the connector or its origin took no more of it",
 )
 ROUND_TRIP: Final = Instrument(
     "histogram", "culvert_relay_session_round_trip_seconds",

@@ -152,3 +152,26 @@ HANDSHAKES = [
 @pytest.mark.parametrize(("fields", "reason"), HANDSHAKES)
 def test_a_handshake_for_a_tcp_rule_is_checked(fields, reason):
     assert handshake_problem(fields) == reason
+
+
+def test_a_response_that_has_to_wait_for_its_visitor_is_counted_as_a_stall(tools):
+    async def main():
+        async def handler(client):
+            await client.head()
+            await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n")
+            await client.send(b"x" * 200_000)
+            await client.head()
+
+        async with tools.world() as world:
+            await world.origin(handler, id="web")
+            traffic = world.connector.counters.rules.of("web")
+            call = world.relay.request()
+            call.consume = False
+            await tools.until(lambda: traffic.stalls >= 1, "the stall")
+            assert len(call.body) < 200_000
+            call.consume = True
+            call.stream.consumed(len(call.body))
+            await call.complete()
+            assert traffic.sent == 200_000
+
+    tools.run(main())

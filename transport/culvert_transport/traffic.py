@@ -48,9 +48,12 @@ class Answers:
 
 
 class Traffic:
-    """One group's numbers. `received` are body bytes from visitors, `sent` those to them; `labels` name the group."""
+    """One group's numbers. `received` are body bytes from visitors, `sent` those to them; `labels` name the group.
 
-    __slots__ = ("aborted", "answers", "first_byte", "labels", "received", "sent")
+    `stalls`: how often a source had to pause because its stream took no more, for want of credit or of room.
+    """
+
+    __slots__ = ("aborted", "answers", "first_byte", "labels", "received", "sent", "stalls")
 
     def __init__(self, *labels: str) -> None:
         self.labels = labels
@@ -59,6 +62,7 @@ class Traffic:
         self.first_byte = Histogram(FIRST_BYTE_BUCKETS)
         self.received = 0
         self.sent = 0
+        self.stalls = 0
 
     def abort(self, source: str) -> None:
         """A request ended without a whole response; `source` is who broke off."""
@@ -79,10 +83,14 @@ class TrafficInstruments:
     received: Instrument
     sent: Instrument
     first_byte: Instrument
+    stalls: Instrument
 
     @classmethod
-    def of(cls, prefix: str, labels: tuple[str, ...], *, group: str, first_byte: str) -> "TrafficInstruments":
-        """Named `prefix`_…; `group` is what the labels name, `first_byte` the time that is measured."""
+    def of(
+        cls, prefix: str, labels: tuple[str, ...], *, group: str, first_byte: str, stalls: str
+    ) -> "TrafficInstruments":
+        """Named `prefix`_…; `group` is what the labels name, `first_byte` the time that is measured, `stalls` what
+        had to wait."""
         return cls(
             Instrument(
                 "counter",
@@ -102,10 +110,11 @@ class TrafficInstruments:
             ),
             Instrument("counter", f"{prefix}_sent_bytes_total", f"Body bytes sent to visitors, by {group}.", labels),
             Instrument("histogram", f"{prefix}_time_to_first_byte_seconds", f"{first_byte}, by {group}.", labels),
+            Instrument("counter", f"{prefix}_stalls_total", f"{stalls}, by {group}.", labels),
         )
 
     def __iter__(self) -> Iterator[Instrument]:
-        return iter((self.requests, self.aborted, self.received, self.sent, self.first_byte))
+        return iter((self.requests, self.aborted, self.received, self.sent, self.first_byte, self.stalls))
 
     def parts(self, groups: Iterable[Traffic]) -> Iterator[str]:
         """Their part of the exposition, in order."""
@@ -122,3 +131,4 @@ class TrafficInstruments:
         yield self.received.many((traffic.labels, traffic.received) for traffic in used)
         yield self.sent.many((traffic.labels, traffic.sent) for traffic in used)
         yield self.first_byte.buckets((traffic.labels, traffic.first_byte) for traffic in used)
+        yield self.stalls.many((traffic.labels, traffic.stalls) for traffic in used)

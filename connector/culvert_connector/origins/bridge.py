@@ -184,6 +184,7 @@ class Bridge:
                 return
             stream.write(_END)
         if stream.blocked and self._connection is not None:
+            self.traffic.stalls += 1
             self._connection.pause()
 
     def on_origin_writable(self) -> None:

@@ -295,6 +295,7 @@ class Exchange:
         if ended:
             self._finish()
         elif stream.blocked and self._connection is not None:
+            self.traffic.stalls += 1
             self._connection.pause()
 
     def on_body(self, data: bytes, ended: bool) -> None:
@@ -305,6 +306,7 @@ class Exchange:
         if ended:
             self._finish()
         elif stream.blocked and self._connection is not None:
+            self.traffic.stalls += 1
             self._connection.pause()
 
     def on_origin_writable(self) -> None:

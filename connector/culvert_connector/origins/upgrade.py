@@ -123,6 +123,7 @@ class Pipe:
             return
         stream.write(data)
         if stream.blocked:
+            self.traffic.stalls += 1
             self._connection.pause()
 
     def on_origin_writable(self) -> None:

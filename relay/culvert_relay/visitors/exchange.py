@@ -106,6 +106,8 @@ class Exchange(Account):
         if body:
             self.received = self._body_size
             self.tally.received += self._body_size
+            if self.blocked:
+                self.tally.stalls += 1
 
     def feed(self, data: bytes, fin: bool) -> None:
         """More of the request's body, or of a pipe's bytes; `fin` ends that direction."""
@@ -123,6 +125,8 @@ class Exchange(Account):
         stream = self._stream
         if stream is not None:
             stream.write(data, fin=fin)
+            if stream.blocked:
+                self.tally.stalls += 1
 
     def abandon(self, by: str = "visitor") -> None:
         """The visitor is gone, or broke the rules in the middle of its request: nobody wants the response.

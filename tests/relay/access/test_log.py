@@ -198,3 +198,38 @@ def test_lines_that_are_left_are_written_when_the_relay_ends(play: Any, log: Any
     play(scenario)
     (line,) = [json.loads(text) for text in (world.folder / "access.log").read_text().splitlines()]
     assert (line["path"], line["aborted"], line["error_source"]) == ("/slow", True, "relay")
+
+
+def test_a_body_that_has_to_wait_for_its_origin_is_counted_as_a_stall(play: Any, wait_until: Any) -> None:
+    async def scenario(world: Any) -> None:
+        def hold(request: Any) -> None:
+            request.consume = False
+            if request.fin:
+                request.respond(200, b"")
+
+        connector = await world.connector(["app.example.com"], handler=hold)
+        visitor = await world.visitor()
+        visitor.send(b"POST / HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
+        (session,) = world.relay.tunnels.sessions()
+        await wait_until(lambda: session.tally.stalls >= 1, "the stall")
+        (request,) = connector.requests
+        assert len(request.body) < 300_000
+        assert session.tally.received < 300_000
+        assert session.tally.labels == ("demo", "main")
+
+    play(scenario)
+
+
+def test_a_trusted_proxys_request_id_and_visitor_are_taken_over(play: Any, world: Any, log: Any) -> None:
+    configure(world, 'trustedProxies: ["127.0.0.1"]')
+
+    async def scenario(world: Any) -> None:
+        connector = await world.connector(["app.example.com"])
+        fields = "X-Request-Id: from-the-proxy\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+        response = await (await world.visitor()).get("app.example.com", extra=fields)
+        (line,) = await log(1)
+        assert line["request_id"] == response.field("x-request-id") == "from-the-proxy"
+        assert connector.requests[0].fields["x-request-id"] == "from-the-proxy"
+        assert (line["visitor"], line["scheme"]) == ("192.0.2.7", "https")
+
+    play(scenario)
