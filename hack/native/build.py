@@ -1,4 +1,4 @@
-"""Compiles the modules on every request's way with mypyc, beside their sources: `python hack/native/build.py`, undone by `make clean`.
+"""Compiles the modules on every request's way with mypyc, beside their sources; undone by `make clean` or `--clean`.
 
 Optional: the compiled modules are the same code, and Python prefers them to the sources while they are there. After a
 change of these sources the build has to be repeated.
