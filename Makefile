@@ -27,8 +27,9 @@ faults: $(READY) ## every fault plan and property mutation of the operator on a 
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 
-bench: $(READY) ## CPU per request against nginx's two-hop proxy, in one run
+bench: $(READY) ## CPU per request, new connections, bulk and memory, against nginx's two hops in one run
 	$(BIN)/python -m bench.requests $(ARGS)
+	$(BIN)/python -m bench.streams
 
 image: ## build the container image localhost/culvert:dev with docker or buildah
 	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar
@@ -44,6 +45,7 @@ lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
 
 clean: ## remove what the other targets made here (caches outside this folder stay)
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis bench/results
+	$(PYTHON) hack/native/build.py --clean
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -54,7 +54,8 @@ def make_certificate(folder: Path) -> None:
     )
 
 
-def _nginx(started: Started, name: str, http: str) -> int:
+def nginx(started: Started, name: str, http: str) -> int:
+    """An nginx of one worker with this `http` block; returns the master's pid."""
     config = started.folder / f"{name}.conf"
     config.write_text(
         f"daemon off; worker_processes 1; pid {started.folder}/{name}.pid; error_log stderr error;\n"
@@ -70,7 +71,7 @@ def start_origin(started: Started) -> int:
     """An nginx that answers 100 bytes; returns its port."""
     port = free_port()
     answer = BODY.replace("\n", "\\n")
-    _nginx(
+    nginx(
         started, "origin", f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{answer}'; }} }}"
     )
     wait_until_ok(f"http://127.0.0.1:{port}/", HOST)
@@ -81,7 +82,7 @@ def start_nginx(started: Started, origin: int) -> Contender:
     """nginx at the edge, nginx beside the origin, TLS with kept-alive connections between them."""
     front, hop = free_port(), free_port()
     reuse = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;"
-    near = _nginx(
+    near = nginx(
         started,
         "nginx-near",
         f"upstream o {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}\n"
@@ -90,7 +91,7 @@ def start_nginx(started: Started, origin: int) -> Contender:
         f"ssl_certificate_key {started.folder}/certs/localhost.key;\n"
         f"location / {{ proxy_pass http://o; {reuse} }} }}",
     )
-    edge = _nginx(
+    edge = nginx(
         started,
         "nginx-edge",
         f"upstream t {{ server 127.0.0.1:{hop}; keepalive 64; keepalive_requests 1000000000; }}\n"
@@ -102,8 +103,8 @@ def start_nginx(started: Started, origin: int) -> Contender:
     return Contender("nginx two hops", f"http://127.0.0.1:{front}/", (*children(near), *children(edge)))
 
 
-def start_culvert(started: Started, origin: int) -> Contender:
-    """culvert's relay and connector from the command line, as a person would start them."""
+def start_culvert(started: Started, origin: int, *, path: str = "") -> Contender:
+    """culvert's relay and connector from the command line, as a person would start them; `path` answers 200."""
     folder = started.folder
     front, tunnel, admin, status = (free_port() for _ in range(4))
     (folder / "relay.yml").write_text(
@@ -135,7 +136,7 @@ def start_culvert(started: Started, origin: int) -> Contender:
     relay = started.start("relay", CULVERT, "relay", "run", "--config", "relay.yml")
     connector = started.start("connector", CULVERT, "tunnel", "run", "--config", "config.yml")
     try:
-        wait_until_ok(f"http://127.0.0.1:{front}/", HOST)
+        wait_until_ok(f"http://127.0.0.1:{front}/{path}", HOST)
     except TimeoutError as error:
         raise SystemExit(f"{error}\n{started.log('relay')}\n{started.log('connector')}") from None
     return Contender("culvert", f"http://127.0.0.1:{front}/", (relay, connector))

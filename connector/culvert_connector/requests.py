@@ -33,6 +33,10 @@ NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'cul
 
 UNAUTHORIZED: Final = b"401 This service asks for a user name and password.\n"
 
+# Looking up a member of an Enum costs 0.1 µs on CPython 3.11; what the hot path needs has names of its own.
+_UPGRADE = int(Kind.UPGRADE)
+"""Kinds up to this one are requests; a stream of another kind is bytes."""
+
 
 class Requests:
     """Serves streams by the configuration that `current` returns at their OPEN."""
@@ -49,7 +53,7 @@ class Requests:
         if applied is None:
             self._refuse(stream, ResetCode.REFUSED, "no_configuration")
             return
-        if head.kind == Kind.TCP:
+        if head.kind > _UPGRADE:
             self._passage(applied, stream, head, body, fin)
             return
         head, visitor = take_visitor(head)

@@ -80,29 +80,49 @@ def encode_open(head: Open, body: bytes = b"") -> bytes:
 
     Raises ValueError when a text is longer than its length field or all together are over MAX_OPEN_TEXT.
     """
-    texts = head.method + head.address + head.host + head.authority + head.path + head.target + head.fields
-    if len(texts) > MAX_OPEN_TEXT or len(head.method) > 255 or len(head.address) > 255:
-        raise ValueError(f"a request head of {len(texts)} bytes does not fit into OPEN")
-    return (
-        _OPEN.pack(
-            head.kind,
-            head.attempt,
-            head.scheme,
-            head.framing,
-            head.local_port,
-            len(head.method),
-            len(head.address),
-            len(head.host),
-            len(head.authority),
-            len(head.path),
-            len(head.target),
-            len(head.fields),
-            head.grant_version,
-            head.content_length,
-        )
-        + texts
-        + body
+    (
+        kind,
+        attempt,
+        scheme,
+        framing,
+        length,
+        port,
+        version,
+        method,
+        address,
+        host,
+        authority,
+        path,
+        target,
+        fields,
+    ) = head
+    n_method = len(method)
+    n_address = len(address)
+    n_host = len(host)
+    n_authority = len(authority)
+    n_path = len(path)
+    n_target = len(target)
+    n_fields = len(fields)
+    size = n_method + n_address + n_host + n_authority + n_path + n_target + n_fields
+    if size > MAX_OPEN_TEXT or n_method > 255 or n_address > 255:
+        raise ValueError(f"a request head of {size} bytes does not fit into OPEN")
+    fixed = _OPEN.pack(
+        kind,
+        attempt,
+        scheme,
+        framing,
+        port,
+        n_method,
+        n_address,
+        n_host,
+        n_authority,
+        n_path,
+        n_target,
+        n_fields,
+        version,
+        length,
     )
+    return b"".join((fixed, method, address, host, authority, path, target, fields, body))
 
 
 def decode_open(payload: bytes) -> tuple[Open, bytes]:

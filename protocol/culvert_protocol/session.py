@@ -43,6 +43,8 @@ _PROBE: Final = int(Kind.PROBE)
 _UPGRADE: Final = int(Kind.UPGRADE)
 _EXPECT_HEAD: Final = Receiving.HEAD
 _EXPECT_BODY: Final = Receiving.BODY
+_INTERNAL: Final = int(ResetCode.INTERNAL)
+_SESSION_LOST: Final = int(ResetCode.SESSION_LOST)
 _pack: Final = HEADER.pack
 MAX_PROBE: Final = 64
 
@@ -126,8 +128,8 @@ class Session(Conversation):
         last = fin and not rest
         stream.opening_sent(len(first), fin=last)
         self.outbox.data(
-            HEADER.pack(stream_id, len(payload) + len(first), FrameType.OPEN, FIN if last else 0),
-            payload + first,
+            _pack(stream_id, len(payload) + len(first), _OPEN, FIN if last else 0),
+            payload + first if first else payload,
         )
         if rest:
             stream.write(rest, fin=fin)
@@ -166,7 +168,7 @@ class Session(Conversation):
         self.outbox.drop_data()
         self.growth.close()
         for stream in streams:
-            stream.lost(ResetCode.SESSION_LOST, reason)
+            stream.lost(_SESSION_LOST, reason)
         self.listener.on_closed(reason)
 
     # -- what the transport brings ---------------------------------------------------------------------------
@@ -180,6 +182,8 @@ class Session(Conversation):
             for stream_id, type_, flags, payload in self._reader.read(data):
                 if type_ == _DATA and (stream := streams.get(stream_id)) is not None:
                     stream.data_arrived(payload, flags)
+                elif type_ == _OPEN and stream_id and self._phase is _RUNNING:
+                    self._on_open(stream_id, flags, payload)
                 else:
                     self._frame(stream_id, type_, flags, payload)
                 if self.closed:
@@ -234,7 +238,7 @@ class Session(Conversation):
         self._peer_streams += 1
         self.listener.on_open(stream, head, body, fin)
         if stream.listener is None:
-            stream.reset(ResetCode.INTERNAL, "nobody_listens")
+            stream.reset(_INTERNAL, "nobody_listens")
 
     def _on_data(self, stream_id: int, _flags: int, _payload: bytes) -> None:
         self._check_known(stream_id)

@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from .fault_world import Ways, ways
 from .installation import ARCHIVE, Installation, build_image, in_the_way, installation_on, is_left_over
 from .operators import CRDS, World
+from .ways import Ways, ways
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLUSTER = REPOSITORY / "hack" / "cluster" / "cluster"

@@ -25,11 +25,12 @@ LEAVE = {"host", "content-length", "transfer-encoding", "connection", "accept-en
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. ``what`` is a member of :data:`WRITE_FAULTS` (``write`` says at which) or of :data:`WATCH_FAULTS`
-    (``kind`` says on which watch)."""
+    (``kind`` says on which watch, ``early`` that it is while the story begins)."""
 
     what: str
     write: tuple[str, str, int] = ("", "", 0)
     kind: str = ""
+    early: bool = False
 
     def __str__(self) -> str:
         return f"{self.what} {self.kind or ' '.join(map(str, self.write))}"
@@ -68,6 +69,8 @@ class Proxy:
     armed: asyncio.Event = field(default_factory=asyncio.Event)
     writes: list[Write] = field(default_factory=list)
     watched: Counter[str] = field(default_factory=Counter)
+    watched_late: Counter[str] = field(default_factory=Counter)
+    claims: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     lists: dict[str, bytes] = field(default_factory=dict)
     fired: bool = False
@@ -136,18 +139,25 @@ class Proxy:
 
     async def _write(self, request: web.Request, body: bytes) -> web.StreamResponse:
         target = request.path
-        if request.method == "POST" and body:
-            target += "/" + str(json.loads(body).get("metadata", {}).get("name", ""))
+        content = json.loads(body) if body else {}
+        if request.method == "POST":
+            target += "/" + str(content.get("metadata", {}).get("name", ""))
+        if "/hostnameclaims/" in target:
+            # A claim's name is a hash: by its hostname it can be told in another telling.
+            folder, _, name = target.rpartition("/")
+            if request.method != "DELETE":
+                self.claims[name] = str(content["spec"]["hostname"])
+            target = f"{folder}/{self.claims.get(name, name)}"
         pair = (request.method, self.rename(target))
-        name = (*pair, self._counts[pair] + 1)
-        fault = self.fault.what if self.fault and self.fault.write == name and not self.fired else ""
+        key = (*pair, self._counts[pair] + 1)
+        fault = self.fault.what if self.fault and self.fault.write == key and not self.fired else ""
         if fault and not WRITE_FAULTS[fault]:
             self.fired = True
             return _status(int(fault.partition(" ")[0]))
         status, headers, data = await self._forward(request, body)
         if status < 300:
             self._counts[pair] += 1
-            self.writes.append(Write(name, status, str((json.loads(data).get("metadata") or {}).get("uid", ""))))
+            self.writes.append(Write(key, status, str((json.loads(data).get("metadata") or {}).get("uid", ""))))
             if fault:
                 self.fired = True
                 if fault == "500 after":
@@ -174,6 +184,7 @@ class Proxy:
                     raise _cut(request)
                 bookmark = line.startswith(b'{"type":"BOOKMARK"')
                 self.watched[plural] += not bookmark
+                self.watched_late[plural] += not bookmark and self.armed.is_set()
                 mine = self.fault is not None and self.fault.kind == plural and not bookmark
                 if mine and self.armed.is_set() and not self.fired:
                     await self._spoil(request, response, line)
@@ -223,7 +234,12 @@ def plans(recorded: Proxy, *, occurrences: int = 2) -> list[Fault]:
     """Every fault at every write that the recorded run made (the first ones of each name), and on every watch."""
     names = [write.name for write in recorded.writes if write.name[2] <= occurrences]
     found = [Fault(what, write=name) for name in names for what in WRITE_FAULTS]
-    found += [Fault(what, kind=kind) for kind in sorted(recorded.watched) for what in WATCH_FAULTS]
+    for kind in sorted(recorded.watched):
+        if recorded.watched_late[kind]:
+            found += [Fault(what, kind=kind) for what in WATCH_FAULTS]
+        else:
+            # Its events are all in the beginning, before which there is no older list to be served.
+            found += [Fault(what, kind=kind, early=True) for what in WATCH_FAULTS if what != "stale list of"]
     return found
 
 

@@ -13,7 +13,6 @@ import contextlib
 import gzip
 import json
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +24,15 @@ from aiohttp import web
 
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
-from culvert_operator.cluster.connection import Access, access, credentials
 from culvert_operator.cluster.kinds import Kind
-from culvert_operator.cluster.permissions import rules
 from culvert_operator.flags import Settings
 from culvert_operator.main import Operator
 from culvert_operator.options import Options
 
 from .fault_proxy import Fault, Proxy
+from .ways import Ways
 
 STEP_SECONDS = 60.0
-ACCOUNT = "fault-operator"
 FOREIGN = "taken IN A 192.0.2.99 ; somebody else's\n"
 ZONE = """\
 ; by hand
@@ -44,19 +41,6 @@ $TTL 3600
    IN NS ns
 ns IN A 192.0.2.53
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """Ways to the API server: as the administrator, and with the operator's token."""
-
-    server: str
-    tls: ssl.SSLContext
-    proxy_tls: ssl.SSLContext
-    token: str
-
-    async def administrator(self) -> Access:
-        return Access(self.server, self.tls, {})
 
 
 @dataclass
@@ -75,16 +59,10 @@ class Story:
         self.zone = f"{self.name}.example.com"
         self.proxy = Proxy(self.ways.server, self.ways.proxy_tls, self.rename, self.fault)
         self.client = Client(self.ways.administrator)
-        self.claims: dict[str, str] = {}
         self._operator: asyncio.Task[None] | None = None
 
     def rename(self, text: str) -> str:
         """Without what is different in every telling."""
-        for name, hostname in self.claims.items():
-            text = text.replace(name, hostname)
-        found = re.search(r"/hostnameclaims/(h-)?[0-9a-f]{16,}", text)
-        if found is not None:
-            text = text.replace(found[0], "/hostnameclaims/one")
         return text.replace(self.name, "NAME")
 
     async def tell(self) -> dict[str, Any]:
@@ -92,7 +70,7 @@ class Story:
         async with self.living():
             steps = (self._begin, self._rename, self._tamper, self._delete)
             for number, step in enumerate(steps):
-                if number == 1:
+                if number == (0 if self.fault is not None and self.fault.early else 1):
                     self.proxy.armed.set()  # faults of watches come after the start
                 async with asyncio.timeout(STEP_SECONDS):
                     await step()
@@ -395,32 +373,3 @@ def _status(raw: Any) -> Any:
     for name in ("id", "configVersion", "credential", "observedGeneration"):
         status.pop(name, None)
     return status
-
-
-def ways(cluster: Any) -> Ways:
-    """The administrator's way in, and a token of an account with all that the operator may do, everywhere."""
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}
-    reference = {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT}
-    metadata = {"name": ACCOUNT}
-    allowed = rules(["cluster", "tunnels", "own"])
-    objects = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": "default"}},
-        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": allowed},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata,
-            "roleRef": reference,
-            "subjects": [subject],
-        },
-    ]
-    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    token = cluster.kubectl("create", "token", ACCOUNT, "--namespace=default", "--duration=12h").stdout.strip()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("KUBECONFIG", str(cluster.kubeconfig))
-        administrator = access(credentials())
-    there = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = base64.b64decode(there["certificate-authority-data"]).decode()
-    assert administrator.tls is not None
-    return Ways(administrator.server, administrator.tls, ssl.create_default_context(cadata=authority), token)

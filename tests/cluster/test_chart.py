@@ -104,7 +104,9 @@ def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -
         released.kubectl("create", "rolebinding", role, f"--clusterrole={role}", user, "-n", "team", check=False)
 
     def may(role: str, verb: str, resource: str) -> bool:
-        asked = ("auth", "can-i", verb, f"{resource}.culvert.dev", f"--as={role}er", "--namespace=team")
+        kind, _, part = resource.partition("/")
+        below = (f"--subresource={part}",) if part else ()
+        asked = ("auth", "can-i", verb, f"{kind}.culvert.dev", *below, f"--as={role}er", "--namespace=team")
         return str(released.kubectl(*asked, check=False).stdout).strip() == "yes"
 
     until(lambda: may("admin", "create", "tunnelbindings"))  # aggregation is a controller's work

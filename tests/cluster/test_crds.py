@@ -217,7 +217,7 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules.0.originRequest", {"httpHostHeader": "http://a"}, "write a host, or host:port", {"httpHostHeader": "app.internal:8080"}),
     ("TunnelBinding", "rules.0.originRequest", {"httpHostHeader": "a\r\nX-B: c"}, "write a host, or host:port", {"httpHostHeader": "[::1]:80"}),
     ("TunnelBinding", "rules.0.originRequest", {"noTLSVerify": True}, "write scheme: https", {"connectTimeout": "500ms"}),
-    ("TunnelBinding", "rules.0.originRequest", {"tlsTimeout": "1s"}, "unknown field", {}),
+    ("TunnelBinding", "rules.0.originRequest", {"responseTimeout": "1s"}, "unknown field", {}),
     ("HostnameClaim", ".metadata.name", "shop.example.com", "a hash of its hostname", "h-" + "f" * 48),
     ("HostnameClaim", "hostname", REMOVE, "either a hostname or a tcpPort", "a.com"),
     ("HostnameClaim", "tcpPort", 20022, "either a hostname or a tcpPort", REMOVE),
@@ -375,7 +375,14 @@ def test_defaults_are_filled_in(api: Any) -> None:
         )["spec"]
 
     tunnel = stored("Tunnel")
-    assert tunnel["connector"] == {"replicas": 2, "sessions": 4, "gracePeriodSeconds": 30, "logLevel": "info"}
+    assert tunnel["connector"] == {
+        "replicas": 2,
+        "sessions": 4,
+        "gracePeriodSeconds": 30,
+        "imageUpdatePolicy": "Automatic",
+        "logLevel": "info",
+        "logFormat": "json",
+    }
     assert tunnel["grants"] == [{"hostnames": ["example.com"], "maxRules": 200, "namespaces": {"from": "Same"}}]
     assert (tunnel["fallback"], tunnel["deletionPolicy"]) == ({"httpStatus": 404}, "Delete")
     rule = stored("TunnelBinding")["rules"][0]

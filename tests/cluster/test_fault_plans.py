@@ -24,7 +24,8 @@ import pytest
 
 from .differing import differences
 from .fault_proxy import Fault, made, plans
-from .fault_world import Story, Ways
+from .fault_world import Story
+from .ways import Ways
 
 SAMPLE = os.environ.get("CULVERT_FAULT_PLANS", "6")
 SEED = os.environ.get("CULVERT_FAULT_SEED", "1")

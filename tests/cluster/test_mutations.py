@@ -25,8 +25,9 @@ from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError
 
 from .differing import differences
-from .fault_world import Story, Ways
+from .fault_world import Story
 from .mutations import mutated
+from .ways import Ways
 
 TRIALS = int(os.environ.get("CULVERT_MUTATIONS", "3"))
 SEED = int(os.environ.get("CULVERT_MUTATION_SEED", "1"))

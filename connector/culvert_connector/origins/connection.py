@@ -47,6 +47,19 @@ class State(IntEnum):
     DONE = 6
 
 
+# Looking up a member of an Enum costs 0.1 µs on CPython 3.11; what the hot path needs has names of its own.
+_IDLE: Final = State.IDLE
+_HEAD: Final = State.HEAD
+_LENGTH: Final = State.LENGTH
+_CHUNKED: Final = State.CHUNKED
+_UNTIL_CLOSE: Final = State.UNTIL_CLOSE
+_PIPE: Final = State.PIPE
+_DONE: Final = State.DONE
+_BY_LENGTH: Final = Framing.LENGTH
+_BY_CHUNKS: Final = Framing.CHUNKED
+_BY_CLOSE: Final = Framing.UNTIL_CLOSE
+
+
 class ConnectionUser(Protocol):
     """The exchange or pipe that a connection serves now."""
 
@@ -118,7 +131,7 @@ class OriginConnection(asyncio.Protocol):
         self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._user: ConnectionUser | None = None
-        self._state = State.IDLE
+        self._state = _IDLE
         self._method = b""
         self._buffer = bytearray()
         self._decoder: ChunkedDecoder | None = None
@@ -144,7 +157,7 @@ class OriginConnection(asyncio.Protocol):
         assert self._transport is not None
         self._user = user
         self._method = method
-        self._state = State.HEAD
+        self._state = _HEAD
         self._informational = 0
         self._answered = False
         self._keep = False
@@ -195,7 +208,7 @@ class OriginConnection(asyncio.Protocol):
         """The exchange is over with its request wholly sent: keep the connection, or close it when it cannot be."""
         self._user = None
         if self._keep and self._transport is not None and not self._transport.is_closing():
-            self._state = State.IDLE
+            self._state = _IDLE
             self.reused = True
             self.resume()
             self._owner.on_idle(self)
@@ -205,14 +218,14 @@ class OriginConnection(asyncio.Protocol):
     def close(self) -> None:
         """Closes after what was written has left."""
         self._user = None
-        self._state = State.DONE
+        self._state = _DONE
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Closes at once: the rest of the request or response is not wanted."""
         self._user = None
-        self._state = State.DONE
+        self._state = _DONE
         if self._transport is not None:
             self._transport.abort()
 
@@ -262,11 +275,11 @@ class OriginConnection(asyncio.Protocol):
             return
         self._answered = True
         state = self._state
-        if state is State.PIPE:
+        if state is _PIPE:
             user.on_body(data, False)
             return
         try:
-            if state is State.HEAD:
+            if state is _HEAD:
                 self._head(user, data)
             else:
                 body, ended = self._decode(data)
@@ -281,11 +294,11 @@ class OriginConnection(asyncio.Protocol):
         if user is None:
             self._ended = self._quiet and self._state is State.IDLE
             return self._ended
-        if self._state is State.PIPE:
+        if self._state is _PIPE:
             user.on_body(b"", True)
             return not self._tls
-        if self._state is State.UNTIL_CLOSE and self._ended_in_order():
-            self._state = State.DONE
+        if self._state is _UNTIL_CLOSE and self._ended_in_order():
+            self._state = _DONE
             user.on_body(b"", True)
         else:
             self._fail(ResetCode.ORIGIN_PROTOCOL, "origin_closed_early")
@@ -345,7 +358,7 @@ class OriginConnection(asyncio.Protocol):
             if held:
                 held.clear()
             if head.status == 101:
-                self._state = State.PIPE
+                self._state = _PIPE
                 user.on_switch(head, data)
                 return
             if head.status >= 200:
@@ -361,17 +374,17 @@ class OriginConnection(asyncio.Protocol):
                 return
         self._keep = head.keep_alive
         framing = head.framing
-        if framing == Framing.LENGTH and head.content_length:
-            self._state = State.LENGTH
+        if framing is _BY_LENGTH and head.content_length:
+            self._state = _LENGTH
             self._remaining = head.content_length
-        elif framing == Framing.CHUNKED:
-            self._state = State.CHUNKED
+        elif framing is _BY_CHUNKS:
+            self._state = _CHUNKED
             self._decoder = ChunkedDecoder(status=502)
-        elif framing == Framing.UNTIL_CLOSE:
-            self._state = State.UNTIL_CLOSE
+        elif framing is _BY_CLOSE:
+            self._state = _UNTIL_CLOSE
             self._keep = False
         else:
-            self._state = State.DONE
+            self._state = _DONE
             if data:
                 self._keep = False
             user.on_response(head, b"", True)
@@ -382,9 +395,9 @@ class OriginConnection(asyncio.Protocol):
     def _decode(self, data: bytes) -> tuple[bytes, bool]:
         """Decoded body bytes in `data`, and whether the response is complete with them."""
         state = self._state
-        if state is State.UNTIL_CLOSE:
+        if state is _UNTIL_CLOSE:
             return data, False
-        if state is State.LENGTH:
+        if state is _LENGTH:
             size = len(data)
             if size < self._remaining:
                 self._remaining -= size
@@ -393,9 +406,9 @@ class OriginConnection(asyncio.Protocol):
                 data = data[: self._remaining]
                 self._keep = False
             self._remaining = 0
-            self._state = State.DONE
+            self._state = _DONE
             return data, True
-        if state is State.CHUNKED:
+        if state is _CHUNKED:
             decoder = self._decoder
             assert decoder is not None
             pieces = decoder.feed(data)
@@ -405,7 +418,7 @@ class OriginConnection(asyncio.Protocol):
             if decoder.leftover:
                 self._keep = False
             self._decoder = None
-            self._state = State.DONE
+            self._state = _DONE
             return body, True
         # DONE: bytes behind a complete response whose user still sends its request.
         self._keep = False
@@ -413,7 +426,7 @@ class OriginConnection(asyncio.Protocol):
 
     def _fail(self, code: ResetCode, reason: str) -> None:
         user, self._user = self._user, None
-        self._state = State.DONE
+        self._state = _DONE
         transport = self._transport
         if transport is not None:
             transport.abort()

@@ -40,6 +40,11 @@ _RECORD_FRAMING: Final = {
     OriginFraming.UNTIL_CLOSE: int(Framing.CHUNKED),
 }
 _CONTINUE: Final = RecordHead(100)
+_NONE: Final = int(Framing.NONE)
+_LENGTH: Final = int(Framing.LENGTH)
+_CHUNKED: Final = int(Framing.CHUNKED)
+_HTTP: Final = int(Kind.HTTP)
+_UPGRADE: Final = int(Kind.UPGRADE)
 
 
 class Connections(Protocol):
@@ -121,7 +126,7 @@ class Exchange:
         self.traffic = traffic
         self._began = monotonic()
         self._framing = head.framing
-        self._remaining = head.content_length if head.framing == Framing.LENGTH else 0
+        self._remaining = head.content_length if head.framing == _LENGTH else 0
         self._connection: OriginConnection | None = None
         self._expecting: asyncio.TimerHandle | None = None
         self._pending: list[bytes] = []
@@ -141,7 +146,7 @@ class Exchange:
             self._pending.append(body)
         self._upload_ended = fin
         self._request = request.encode(self._head, host=self._target.host_header)
-        safe = self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE
+        safe = self._head.method in request.SAFE_METHODS and self._framing == _NONE
         target = self._target
         if target.proxy_protocol:
             self._connections.acquire(self, target, fresh=True, safe=safe, preamble=self._preamble())
@@ -154,7 +159,7 @@ class Exchange:
         """Sends the request: its head and what has come of the body in one write."""
         self._connection = connection
         first = self._request
-        if self._head.kind == Kind.HTTP:
+        if self._head.kind == _HTTP:
             pieces = [first]
             size = 0
             for data in self._pending:
@@ -173,7 +178,7 @@ class Exchange:
                 self._wait()
             if size:
                 self._sent(size)
-            if self._framing != Framing.NONE and not self._upload_ended and not size and self._waits_for_continue():
+            if self._framing != _NONE and not self._upload_ended and not size and self._waits_for_continue():
                 loop = asyncio.get_running_loop()
                 self._expecting = loop.call_later(CONTINUE_AFTER, self._continue_ourselves)
             return
@@ -204,7 +209,7 @@ class Exchange:
         if self._over or self._response_ended:
             return
         self.traffic.received += len(data)
-        if connection is None or self._head.kind == Kind.UPGRADE:
+        if connection is None or self._head.kind == _UPGRADE:
             self._pending.append(data)
             return
         self._stop_expecting()
@@ -217,7 +222,7 @@ class Exchange:
         """The whole body has come."""
         self._upload_ended = True
         connection = self._connection
-        if self._over or self._response_ended or connection is None or self._head.kind == Kind.UPGRADE:
+        if self._over or self._response_ended or connection is None or self._head.kind == _UPGRADE:
             return
         self._stop_expecting()
         pieces: list[bytes] = []
@@ -263,7 +268,7 @@ class Exchange:
         connection = self._connection
         assert connection is not None
         reason = "unexpected_switch"
-        if self._head.kind == Kind.UPGRADE:
+        if self._head.kind == _UPGRADE:
             reason = switch_problem(self._head.fields, head) or ""
         if reason:
             connection.abort()
@@ -282,7 +287,7 @@ class Exchange:
         self._head_sent = True
         self._count(head.status)
         # An upload that is still under way will be cut short: the visitor's connection cannot be used again.
-        close = not self._sent_whole() and self._framing != Framing.NONE
+        close = not self._sent_whole() and self._framing != _NONE
         record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
         stream = self._stream
         self.traffic.sent += len(body)
@@ -315,7 +320,7 @@ class Exchange:
         self._connection = None
         self._stop_expecting()
         if untouched:
-            if self._head.method in request.SAFE_METHODS and self._framing == Framing.NONE:
+            if self._head.method in request.SAFE_METHODS and self._framing == _NONE:
                 # Once at most: the fresh connection cannot fail untouched.
                 self._connections.acquire(self, self._target, fresh=True, safe=True, preamble=self._preamble())
                 return
@@ -326,7 +331,7 @@ class Exchange:
 
     def _frame(self, data: bytes, pieces: list[bytes]) -> bool:
         """Appends body bytes as the origin gets them; False (and the exchange failed) when they are too many."""
-        if self._framing == Framing.CHUNKED:
+        if self._framing == _CHUNKED:
             pieces.append(encode_chunk(data))
             return True
         self._remaining -= len(data)
@@ -337,7 +342,7 @@ class Exchange:
         return True
 
     def _frame_end(self, pieces: list[bytes]) -> bool:
-        if self._framing == Framing.CHUNKED:
+        if self._framing == _CHUNKED:
             pieces.append(LAST_CHUNK)
         elif self._remaining:
             self._abort_upload("body_shorter_than_declared")
@@ -358,9 +363,9 @@ class Exchange:
 
     def _sent_whole(self) -> bool:
         """Whether the origin has all of the request, and so may be asked the next one."""
-        if self._head.kind != Kind.HTTP:
+        if self._head.kind != _HTTP:
             return False
-        return self._upload_ended or (self._framing != Framing.CHUNKED and not self._remaining)
+        return self._upload_ended or (self._framing != _CHUNKED and not self._remaining)
 
     def _finish(self) -> None:
         """The response is complete."""

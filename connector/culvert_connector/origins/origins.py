@@ -65,6 +65,7 @@ class Origins:
         self._waits: Waits[ResponseAwaiter] = Waits()
         self._look: asyncio.TimerHandle | None = None
         self._logged: dict[OriginKey, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -130,7 +131,10 @@ class Origins:
         pool = self._pools.get(key.keep_seconds)
         if pool is None:
             pool = self._pools[key.keep_seconds] = IdlePool(idle_timeout=key.keep_seconds)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            # Asked for once: each asking is a system call (getpid) on CPython 3.11.
+            loop = self._loop = asyncio.get_running_loop()
         evicted = pool.give(key, connection, now=loop.time(), per_key=key.keep)
         if evicted is not None:
             evicted.close()

@@ -23,18 +23,21 @@ _TARGET: Final = re.compile(rb"(?:/[!-\"$-~]*|\*)\Z")
 """Origin form, or the asterisk alone: what `culvert_http1.request` lets through (RFC 9112 section 3.2)."""
 _AUTHORITY: Final = re.compile(rb"[!-.0-~]*\Z")
 _EXPECT: Final = re.compile(rb"(?:^|\n)expect:[ \t]*100-continue[ \t]*\r", re.IGNORECASE)
+_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64} [/*][!-~\x80-\xff]*+ [!-.0-~]*+")
+"""Method, target and authority in one step: none of them can hold the blank that is put between them here."""
+_UPGRADE: Final = int(Kind.UPGRADE)
+_LENGTH: Final = int(Framing.LENGTH)
+_CHUNKED: Final = int(Framing.CHUNKED)
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """RFC 9110 9.2.1: requests that may be sent again without asking."""
 
 
 def problem(head: Open) -> str | None:
     """A reason token when this record must not reach an origin; None when it may."""
-    if _METHOD.match(head.method) is None:
-        return "bad_method"
-    if _TARGET.match(head.target) is None:
-        return "bad_target"
-    if _AUTHORITY.match(head.authority) is None:
-        return "bad_authority"
+    if _LINE.fullmatch(b"%b %b %b" % (head.method, head.target, head.authority)) is None:
+        if _METHOD.match(head.method) is None:
+            return "bad_method"
+        return "bad_target" if _TARGET.match(head.target) is None else "bad_authority"
     if not check_fields(head.fields, request=True):
         return "bad_fields"
     return None
@@ -42,11 +45,11 @@ def problem(head: Open) -> str | None:
 
 def encode(head: Open, *, host: bytes | None) -> bytes:
     """The head's bytes; `host` replaces the visitor's authority when the rule says so."""
-    if head.kind == Kind.UPGRADE:
+    if head.kind == _UPGRADE:
         framing = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    elif head.framing == Framing.LENGTH:
+    elif head.framing == _LENGTH:
         framing = b"Content-Length: %d\r\n" % head.content_length
-    elif head.framing == Framing.CHUNKED:
+    elif head.framing == _CHUNKED:
         framing = b"Transfer-Encoding: chunked\r\n"
     else:
         framing = b""

@@ -42,6 +42,15 @@ class OriginKey:
     keep_seconds: float
     visitor: Hashable = None
     """Whose connections these are; None: anybody's (see `pinning`)."""
+    hashed: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hashes once: every request looks its pool up twice."""
+        parts = (self.host, self.port, self.tls, self.policy, self.keep, self.keep_seconds, self.visitor)
+        object.__setattr__(self, "hashed", hash(parts))
+
+    def __hash__(self) -> int:
+        return self.hashed
 
 
 @dataclass(frozen=True, slots=True)
