@@ -83,6 +83,8 @@ ERROR_CODES: Final = (
     ErrorCode("connector", "no_rule", 404, "The connector has no rule for this host and path.",
               "Look whether the configuration is applied (`appliedVersion` in its status), and at the rule's path. The status "
               "is the configuration's fallback."),
+    ErrorCode("connector", "unauthorized", 401, "The rule asks for a user name and password, and these are missing or wrong.",
+              "Send those that the rule's file names."),
     ErrorCode("connector", "http_status", 0, "A rule answers with this status: `service: http_status:N`.", "Nothing: it is meant so."),
     ErrorCode("connector", "service_unavailable", 503, "The rule's Service cannot be served; the body says why.",
               "See the TunnelBinding's conditions."),
@@ -120,6 +122,8 @@ ERROR_CODES: Final = (
               "Look at routes and network policies between the connector and the service."),
     ErrorCode("origin", "connect_timeout", 504, "The service took no connection within `connectTimeout`.",
               "Look at network policies and at the service's load."),
+    ErrorCode("origin", "response_timeout", 504, "The service took the request and did not begin its response within `responseTimeout`.",
+              "Look why it takes so long, or raise `responseTimeout`."),
     ErrorCode("origin", "name_not_found", 502, "The service's name was not found in DNS.", "Correct the rule's host name."),
     ErrorCode("origin", "address_not_allowed", 502, "The service's name leads to addresses that connectors may not use.",
               "Name a service that is inside; see `originRequest` and the address policy."),

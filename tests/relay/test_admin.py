@@ -26,7 +26,7 @@ def test_probes(play: Any) -> None:
     async def scenario(world: Any) -> None:
         assert (await fetch(world, "/livez")).status == 200
         assert (await fetch(world, "/readyz")).body == b"ok\n"
-        world.edge.draining = True
+        world.relay._leaving = True  # what `drain` sets first, while the doors are still open
         response = await fetch(world, "/readyz")
         assert (response.status, response.body) == (503, b"the relay is shutting down\n")
         assert (await fetch(world, "/livez")).status == 200

@@ -86,20 +86,22 @@ def parser_refusals() -> Iterator[Code]:
     yield "relay", "head_too_large"  # made by a function of the status
 
 
+def code_of(node: ast.expr) -> ResetCode | None:
+    """`ResetCode.X`, or `_X`, which the hot path calls it."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ResetCode":
+        return ResetCode[node.attr]
+    return ResetCode.__members__.get(node.id.removeprefix("_")) if isinstance(node, ast.Name) else None
+
+
 def resets() -> Iterator[Code]:
     """`something(…, ResetCode.X, "reason", …)` of the connector and of the protocol, in whatever it is passed on."""
     for package in ("connector", "protocol"):
         for _, call in calls(package):
             for first, second in zip(call.args, call.args[1:], strict=False):
-                if (
-                    isinstance(first, ast.Attribute)
-                    and isinstance(first.value, ast.Name)
-                    and first.value.id == "ResetCode"
-                ):
-                    code = ResetCode[first.attr]
-                    if code not in NOT_HEARD:
-                        reasons = [reason for reason in texts(second) if reason not in AFTER_THE_HEAD]
-                        yield from ((SOURCE.get(code, "session"), reason) for reason in reasons)
+                code = code_of(first)
+                if code is not None and code not in NOT_HEARD:
+                    reasons = [reason for reason in texts(second) if reason not in AFTER_THE_HEAD]
+                    yield from ((SOURCE.get(code, "session"), reason) for reason in reasons)
     for _, call in calls("connector"):
         if name_of(call) == "OriginError" and isinstance(call.args[0], ast.Name):  # its code has a name of its own
             yield from (("origin", reason) for reason in texts(call.args[1]))
