@@ -6,7 +6,7 @@ READY  := $(VENV)/.culvert-ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench image cluster lock clean
+.PHONY: help demo test lint bench image cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,9 +16,6 @@ demo: $(READY) ## the whole path on a real cluster: helm install, a Tunnel, a vi
 
 test: $(READY) ## every test; those that need a cluster are skipped with a reason when there is none
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
-
-soak: $(READY) ## five minutes of load and random faults; SEED=7 repeats one
-	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py $(ARGS)
 
 lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
