@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from culvert_protocol.handshake import Accepted, Refused, build_request, parse_answer
 from culvert_protocol.heads import Framing, Open, ResponseHead
-from culvert_protocol.messages import Credential, CredentialResult, Hello, Routes, RoutesResult
+from culvert_protocol.messages import MAX_STREAMS, Credential, CredentialResult, Hello, Routes, RoutesResult
 from culvert_protocol.statements import (
     GrantedName,
     PrivateKey,
@@ -386,6 +386,7 @@ class World:
         port: int | None = None,
         announce: bytes = b"",
         features: tuple[str, ...] = (),
+        max_streams: int = MAX_STREAMS,
     ) -> Connector:
         """A session that has said HELLO and presented nothing yet."""
         key = key or generate_key()
@@ -399,7 +400,7 @@ class World:
         end.nonce = answer.nonce
         self._connectors.append(end)
         proof = prove(prover or key, nonce=answer.nonce, server_name=proof_name)
-        end.session.hello(Hello(proof=proof, features=features))
+        end.session.hello(Hello(max_streams=max_streams, proof=proof, features=features))
         end.link.attach(transport, leftover)
         await until(lambda: end.relay_hello is not None or end.closed is not None, "the relay's HELLO")
         return end

@@ -29,7 +29,7 @@ BAD_FIELDS = [
 
 
 @pytest.mark.parametrize("fields", BAD_FIELDS)
-def test_a_malformed_head_costs_the_connector_its_session(play: Any, wait_until: Any, fields: bytes) -> None:
+def test_a29_a_malformed_head_costs_the_connector_its_session(play: Any, wait_until: Any, fields: bytes) -> None:
     def lie(request: Any) -> None:
         request.respond(200, b"abc", fields=fields)
 
@@ -95,7 +95,7 @@ LIES: list[tuple[str, list[tuple[int, bytes]], str]] = [
 
 
 @pytest.mark.parametrize(("frames", "reason"), [row[1:] for row in LIES], ids=[row[0] for row in LIES])
-def test_a_connector_that_lies_about_its_response_is_cut_off(
+def test_a29_a_connector_that_lies_about_its_response_is_cut_off(
     play: Any, wait_until: Any, frames: list[tuple[int, bytes]], reason: str
 ) -> None:
     async def scenario(world: Any) -> None:

@@ -51,7 +51,7 @@ def test_every_authentication_failure_reads_the_same(play: Any, new_issuer: Any)
     play(scenario)
 
 
-def test_an_address_that_fails_too_often_hears_429_but_a_valid_credential_passes(play: Any) -> None:
+def test_a29_an_address_that_fails_too_often_hears_429_but_a_valid_credential_passes(play: Any) -> None:
     async def scenario(world: Any) -> None:
         statuses = []
         for _ in range(int(BURST) + 3):
@@ -195,7 +195,7 @@ def test_names_of_a_grant_are_judged_one_by_one(play: Any) -> None:
     play(scenario)
 
 
-def test_a_grant_of_another_tunnel_serves_nothing(play: Any) -> None:
+def test_a29_a_grant_of_another_tunnel_serves_nothing(play: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector([], grant=world.issuer.grant("victim", ["app.example.com"]))
         assert connector.results[0].error == "wrong_tunnel"
@@ -413,7 +413,7 @@ def test_an_expired_grant_serves_nothing_and_the_connector_is_told(play: Any, wa
     play(scenario)
 
 
-def test_a_session_whose_probe_fails_gets_no_requests_until_one_passes(play: Any, wait_until: Any) -> None:
+def test_a8_a_session_whose_probe_fails_gets_no_requests_until_one_passes(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         (session,) = world.relay.tunnels.sessions()
@@ -470,7 +470,7 @@ def test_a_draining_connector_gets_no_new_requests(play: Any, wait_until: Any) -
     play(scenario)
 
 
-def test_a_hostile_flood_of_frames_ends_the_session(play: Any, wait_until: Any) -> None:
+def test_a29_a_hostile_flood_of_frames_ends_the_session(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         transport = connector.link._transport

@@ -53,6 +53,10 @@ class Network:
         self.held = frozenset()
         self._open.set()
 
+    def well(self) -> None:
+        """No delay, no slices, no flips."""
+        self.latency, self.jitter, self.slice, self.rate, self.flips = 0.0, 0.0, 1 << 16, 0.0, 0
+
     def reset(self) -> int:
         """RST to both ends of every connection; returns how many there were."""
         links = list(self._links)

@@ -1,0 +1,200 @@
+"""Connectors that are stuck, full or hostile, and clocks that jump: what the relay makes of them, and that neighbours
+notice nothing."""
+
+import asyncio
+import functools
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from culvert_protocol.frames import FrameReader, FrameType, encode_frame
+from culvert_protocol.handshake import Accepted, Refused, build_request
+from culvert_protocol.heads import Framing, ResponseHead, encode_response_head
+from culvert_protocol.statements import generate_key
+
+UUID = "00000000-0000-4000-8000-0000000000cc"
+MIB = 1 << 20
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_a8_a_session_whose_heart_beats_but_whose_data_is_stuck_is_out_within_ten_seconds(
+    play: Any, wait_until: Any
+) -> None:
+    async def scenario(world: Any) -> None:
+        stuck = await world.connector(["app.example.com"], handler=lambda request: None)
+        reader, deliver = FrameReader(), stuck.link.data_received
+        beats = 0
+
+        def only_heartbeats(data: bytes) -> None:
+            nonlocal beats
+            for stream, kind, flags, payload in reader.read(data):
+                beats += kind == FrameType.PING
+                if kind in (FrameType.PING, FrameType.PONG, FrameType.DRAIN):
+                    deliver(encode_frame(stream, kind, payload, flags))
+
+        stuck.link.data_received = only_heartbeats
+        (session,) = world.relay.tunnels.sessions()
+        await world.connector(["app.example.com"])
+        began = time.monotonic()
+        visitor = await world.visitor()
+        # The fixture's patience is ten seconds, which is the time that this may take.
+        await wait_until(lambda: not session.usable, "the probe's verdict")
+        assert time.monotonic() - began <= 10.5
+        assert beats >= 3
+        assert stuck.closed is None
+        for _ in range(20):
+            assert (await visitor.get("app.example.com")).status == 200
+        assert not stuck.requests
+
+    play(scenario)
+
+
+def test_a22_a_connector_at_its_stream_cap_is_a_503_with_a_reason_and_recovers(play: Any, wait_until: Any) -> None:
+    async def scenario(world: Any) -> None:
+        connector = await world.connector(["app.example.com"], handler=lambda request: None, max_streams=4)
+        waiting = [await world.visitor() for _ in range(4)]
+        for visitor in waiting:
+            visitor.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        await wait_until(lambda: len(connector.requests) == 4, "four requests under way")
+        fifth = await world.visitor()
+        response = await fifth.get("app.example.com")
+        assert response.status == 503
+        assert response.field("retry-after") is not None
+        assert response.field("culvert-error") == "relay; sessions_busy"
+        connector.requests[0].respond(200, b"done")
+        assert {(await visitor.response()).body for visitor in waiting[:1]} == {b"done"}
+        fifth.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        await wait_until(lambda: len(connector.requests) == 5, "a request in the freed place")
+        for request in connector.requests[1:]:
+            request.respond(200, b"done")
+        assert (await fifth.response()).body == b"done"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a27_a_clock_that_jumps_moves_no_timer_and_a_token_it_invalidates_is_a_clear_error_until_it_is_back(
+    play: Any, wait_until: Any, hours: int
+) -> None:
+    async def scenario(world: Any) -> None:
+        key = generate_key()
+        token = world.issuer.credential("main", key, valid_for=7200)
+        grant = world.issuer.grant("main", ["app.example.com"], valid_for=7200)
+        connector = await world.connector(["app.example.com"], credential=token, key=key, grant=grant)
+        short = world.issuer.credential("main", generate_key(), valid_for=1800)
+        true_time = world.edge.wall
+        kept = await world.visitor()
+        assert (await kept.get("app.example.com")).status == 200
+
+        world.edge.wall = lambda: true_time() + hours * 3600
+        world.relay.tunnels._check_expiry()
+        await asyncio.sleep(0)  # the verdict on the sessions is in the same turn
+        assert connector.closed is None
+        assert connector.drained is None
+        assert (await kept.get("app.example.com")).status == 200  # no deadline of a connection has passed
+        answer, _, _ = await world.dial(build_request("relay.test", short, UUID, 0, 1))
+        assert isinstance(answer, Refused)
+        assert answer.status == 401
+        reasons = world.edge.counters.handshakes_refused
+        assert ("expired" if hours > 0 else "not_yet_valid") in reasons
+
+        world.edge.wall = true_time
+        answer, transport, _ = await world.dial(build_request("relay.test", short, UUID, 0, 1))
+        assert isinstance(answer, Accepted)
+        transport.close()
+
+    play(scenario)
+
+
+def second_response(stream: int) -> bytes:
+    whole = encode_response_head(ResponseHead(200, Framing.LENGTH, 3), b"abc")
+    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    return encode_frame(stream, FrameType.DATA, whole, 2) + encode_frame(stream, FrameType.DATA, smuggled)
+
+
+def split_fields(stream: int) -> bytes:
+    head = ResponseHead(200, Framing.LENGTH, 3, False, b"X: y\r\n\r\nevil\r\n")
+    return encode_frame(stream, FrameType.DATA, encode_response_head(head, b"abc"), 3)
+
+
+@functools.cache
+def other_streams(stream: int) -> bytes:
+    whole = encode_response_head(ResponseHead(200, Framing.LENGTH, 4), b"evil")
+    return b"".join(encode_frame(number, FrameType.DATA, whole, 3) for number in range(stream + 2, stream + 2002, 2))
+
+
+@functools.cache
+def beyond_its_window(stream: int) -> bytes:
+    head = encode_frame(stream, FrameType.DATA, encode_response_head(ResponseHead(200, Framing.CHUNKED)), 2)
+    return head + encode_frame(stream, FrameType.DATA, b"evil" * 15_000) * 100
+
+
+@functools.cache
+def million_streams(stream: int) -> bytes:
+    return b"".join(encode_frame(number, FrameType.OPEN, b"\0" * 64) for number in range(2, 2_000_002, 2))
+
+
+HOSTILE = [second_response, split_fields, other_streams, beyond_its_window, million_streams]
+
+
+@pytest.mark.parametrize("attack", HOSTILE, ids=[one.__name__ for one in HOSTILE])
+def test_a29_a_hostile_connector_harms_its_own_session_and_no_other_visitor(
+    play: Any, wait_until: Any, attack: Callable[[int], bytes]
+) -> None:
+    async def scenario(world: Any) -> None:
+        def strike(request: Any) -> None:
+            request.connector.link._transport.write(attack(request.stream.id))
+
+        hostile = await world.connector(["evil.example.com"], subject="hostile", handler=strike)
+        await world.connector(["app.example.com"])
+        ended: list[str] = []
+        closed = world.relay.tunnels.closed
+        world.relay.tunnels.closed = lambda session, why: (ended.append(why), closed(session, why))
+        stop, served = asyncio.Event(), 0
+
+        async def neighbour(number: int) -> None:
+            nonlocal served
+            visitor = await world.visitor()
+            while not stop.is_set():
+                path = f"/{number}/{served}"
+                response = await visitor.get("app.example.com", path)
+                assert (response.status, response.body) == (200, f"GET {path} ".encode())
+                served += 1
+
+        neighbours = [asyncio.create_task(neighbour(number)) for number in range(8)]
+        await wait_until(lambda: served > 50, "the neighbours' requests")
+        attack(1)  # what it costs to make is not the relay's
+        before = resident()
+        victim = await world.visitor()
+        victim.reader._limit = 1  # it does not read: no credit comes back
+        victim.send(b"GET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n")
+        victim.send(b"GET /next HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")
+        await wait_until(lambda: hostile.closed is not None, "the hostile session's end")
+        grown = resident() - before
+        assert ended, "a session ended without a reason"
+        assert all(ended)
+        at = served
+        await wait_until(lambda: served > at + 50, "the neighbours' requests after it")
+        stop.set()
+        await asyncio.gather(*neighbours)
+        # Both ends are in this process: what the attack weighs in the test, in TLS and in buffers is not the relay's.
+        assert grown < 3 * len(attack(1)) + 64 * MIB
+        assert [session.tunnel.subject for session in world.relay.tunnels.sessions()] == ["main"]
+        try:
+            seen = await victim.rest()
+        except ConnectionResetError:
+            seen = b""
+        if attack is not beyond_its_window:  # whose bytes are a body that never ends
+            assert b"evil" not in seen
+        if attack in (second_response, split_fields):
+            assert seen.count(b"HTTP/1.1") <= 1, "the connection went on after a violation"
+
+    play(scenario)
