@@ -178,6 +178,7 @@ def test_a_peer_that_answers_pings_stays_and_its_round_trip_is_known() -> None:
         assert not other.closed.done()
         assert link.round_trip is not None
         assert 0 <= link.round_trip < 1
+        assert link.session.growth.round_trip == link.round_trip, "what lets windows grow"
         link.close("done")
 
     run(scenario)
