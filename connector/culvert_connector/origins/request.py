@@ -23,7 +23,7 @@ _TARGET: Final = re.compile(rb"(?:/[!-\"$-~]*|\*)\Z")
 """Origin form, or the asterisk alone: what `culvert_http1.request` lets through (RFC 9112 section 3.2)."""
 _AUTHORITY: Final = re.compile(rb"[!-.0-~]*\Z")
 _EXPECT: Final = re.compile(rb"(?:^|\n)expect:[ \t]*100-continue[ \t]*\r", re.IGNORECASE)
-_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64} [/*][!-~\x80-\xff]*+ [!-.0-~]*+")
+_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64} (?:/[!-\"$-~]*+|\*) [!-.0-~]*+")
 """Method, target and authority in one step: none of them can hold the blank that is put between them here."""
 _UPGRADE: Final = int(Kind.UPGRADE)
 _LENGTH: Final = int(Framing.LENGTH)
