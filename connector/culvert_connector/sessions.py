@@ -172,18 +172,19 @@ class SessionSet:
     # -- SessionOwner ------------------------------------------------------------------------------------------
 
     def session_changed(self, session: RelaySession) -> None:
-        """A result, a probe, a state."""
+        """A result, a probe, a state. With its first probe back it takes over: the place it replaces may leave."""
+        if session.probed:
+            for place in list(self._places):
+                if place.session is session and place.replaces is not None:
+                    self._look.set()  # there may be another one to move
+                    old, place.replaces = place.replaces, None
+                    self._leave(old, "another session took its place")
         self._settle.set()
         self._on_change()
 
     def session_ready(self, session: RelaySession) -> None:
-        """Connected: its address is good, and the place it takes over from may leave."""
+        """Connected: its address is good."""
         self._book.worked(session.address)
-        for place in list(self._places):
-            if place.session is session and place.replaces is not None:
-                self._look.set()  # there may be another one to move
-                old, place.replaces = place.replaces, None
-                self._leave(old, "another session took its place")
         log.info(
             "Session %d is connected to relay %s at %s.", session.slot, session.relay, session.address,
             extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
