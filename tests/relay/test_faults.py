@@ -178,6 +178,9 @@ def test_a29_a_hostile_connector_harms_its_own_session_and_no_other_visitor(
         victim.send(b"GET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n")
         victim.send(b"GET /next HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")
         await wait_until(lambda: hostile.closed is not None, "the hostile session's end")
+        if hostile.link._transport is not None:  # what nobody reads any more would be written for ever
+            hostile.link._transport.abort()
+        await hostile.link.gone()
         grown = resident() - before
         assert ended, "a session ended without a reason"
         assert all(ended)

@@ -179,10 +179,11 @@ class Relay(Process):
         return list(json.loads(body)["sessions"]) if status == 200 else []
 
     async def metric(self, name: str) -> float:
-        """The sum of a metric's series."""
+        """The sum of a metric's series: 0 while there is none of its labels yet."""
         _, body, _ = await self.fetch(self.admin, "/metrics")
-        lines = [line for line in body.decode().splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        assert lines, f"there is no metric {name}"
+        text = body.decode()
+        assert f"# TYPE {name} " in text, f"there is no metric {name}"
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
