@@ -38,9 +38,9 @@ cluster: ## start a real single-node Kubernetes on this machine (`hack/cluster/c
 	hack/cluster/cluster up
 
 lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
-	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --no-annotate --no-header --upgrade \
+	$(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header --upgrade \
 	  --extra all --group dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --no-annotate --no-header --upgrade \
+	$(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header --upgrade \
 	  --extra all --group build pyproject.toml -o requirements/image.txt
 
 clean: ## remove what the other targets made here (caches outside this folder stay)

@@ -196,7 +196,7 @@ class Proxy:
         assert self.fault is not None
         what, self.fired = self.fault.what, True
         if what == "silent":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # until the client gives up
         elif what == "cut inside a line":
             await response.write(line[: len(line) // 2])
             raise _cut(request)

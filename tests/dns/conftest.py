@@ -146,7 +146,8 @@ def _program(name: str) -> str:
             if done.returncode != 0:
                 pytest.skip(f"{name} cannot be installed: `{' '.join(step)}` ended with {done.returncode}")
     found = shutil.which(name, path=SEARCH_PATH)
-    return found if found is not None else pytest.skip(f"{package} was installed and has no {name}")
+    assert found is not None, f"{package} was installed and has no {name}"
+    return found
 
 
 @pytest.fixture(scope="session")

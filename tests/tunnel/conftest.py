@@ -423,6 +423,31 @@ class Tunnel:
             await runner.cleanup()
 
     @contextlib.asynccontextmanager
+    async def tcp_origin(
+        self, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], name: str = "tcp"
+    ) -> AsyncIterator[None]:
+        """A TCP server at the port of `name`."""
+        tasks: set[asyncio.Task[Any]] = set()
+
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            try:
+                await serve(reader, writer)
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(accepted, "127.0.0.1", self.port(name), limit=1 << 18)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
     async def raw_origin(
         self, answer: Callable[["Heard", asyncio.StreamWriter], Awaitable[None]], name: str = "raw"
     ) -> AsyncIterator["RawOrigin"]:

@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ WAIT = 60.0
 CULVERT = Path(sys.executable).with_name("culvert")
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 HOST = "tcp.example.com"
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def arguments(tunnel: Any, *more: str, hostname: str = HOST) -> list[str]:
@@ -40,30 +38,6 @@ def arguments(tunnel: Any, *more: str, hostname: str = HOST) -> list[str]:
         str(tunnel.ca),
         *more,
     ]
-
-
-@contextlib.asynccontextmanager
-async def origin(tunnel: Any, serve: Serve, name: str = "tcp") -> AsyncIterator[None]:
-    """A TCP server at the port of the TCP rule."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", tunnel.port(name), limit=1 << 18)
-    try:
-        yield
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -97,7 +71,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 def test_c04_standard_input_and_output_are_carried_to_their_ends(shared: Any) -> None:
     async def scenario() -> None:
-        async with origin(shared, echo):
+        async with shared.tcp_origin(echo):
             process = await asyncio.create_subprocess_exec(
                 *arguments(shared), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
@@ -112,7 +86,7 @@ def test_c04_standard_input_and_output_are_carried_to_their_ends(shared: Any) ->
 def test_c04_plain_files_may_be_standard_input_and_output(shared: Any, tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "in").write_bytes(random.Random(4).randbytes(300_000))
-        async with origin(shared, echo):
+        async with shared.tcp_origin(echo):
             with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as taken:
                 process = await asyncio.create_subprocess_exec(*arguments(shared), stdin=given, stdout=taken)
                 assert await within(process.wait()) == 0
@@ -134,13 +108,13 @@ def test_c04_half_closes_travel_both_ways_over_websocket(shared: Any) -> None:
             heard.put_nowait(await reader.read(-1))
 
         async with listening(shared) as port:
-            async with origin(shared, first):
+            async with shared.tcp_origin(first):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"all of it")
                 writer.write_eof()
                 assert await within(reader.read(-1)) == b"heard all of it"
                 await shared.hang_up(writer.transport)
-            async with origin(shared, last):
+            async with shared.tcp_origin(last):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 assert await within(reader.read(-1)) == b"that was all"
                 writer.write(b"but not from here")
@@ -172,13 +146,13 @@ def test_c04_resets_travel_both_ways_over_websocket(shared: Any) -> None:
                 heard.put_nowait(type(error))
 
         async with listening(shared) as port:
-            async with origin(shared, leaves):
+            async with shared.tcp_origin(leaves):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"hello")
                 with pytest.raises(ConnectionResetError):
                     await within(reader.read(-1))
                 await shared.hang_up(writer.transport)
-            async with origin(shared, listens):
+            async with shared.tcp_origin(listens):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"hello")
                 assert await within(reader.readexactly(5)) == b"hello"

@@ -16,32 +16,6 @@ WAIT = 60.0
 SIZE = int(os.environ.get("CULVERT_TEST_TCP_BYTES", str(32 << 20)))
 """Bytes of the large transfers; 1073741824 for the whole case."""
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def origin(tunnel: Any, serve: Serve) -> AsyncIterator[None]:
-    """A TCP server at the port of the TCP rule."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", tunnel.port("tcp"), limit=1 << 18)
-    try:
-        yield
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
 
 @contextlib.asynccontextmanager
 async def visit(tunnel: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -69,7 +43,7 @@ def test_c04_the_visitors_half_close_reaches_the_origin_whose_answer_still_comes
             data = await reader.read(-1)
             writer.write(b"heard " + data)
 
-        async with origin(shared, serve), visit(shared) as (reader, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (reader, writer):
             writer.write(b"all of it")
             writer.write_eof()
             assert await within(reader.read(-1)) == b"heard all of it"
@@ -86,7 +60,7 @@ def test_c04_the_origins_half_close_reaches_the_visitor_who_may_go_on(shared: An
             writer.write_eof()
             heard.put_nowait(await reader.read(-1))
 
-        async with origin(shared, serve), visit(shared) as (reader, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (reader, writer):
             assert await within(reader.read(-1)) == b"that was all"
             writer.write(b"but not from here")
             writer.write_eof()
@@ -102,7 +76,7 @@ def test_c04_a_connection_without_a_byte_ends_as_one(shared: Any) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             heard.put_nowait(await reader.read(-1))
 
-        async with origin(shared, serve):
+        async with shared.tcp_origin(serve):
             for _ in range(20):
                 async with visit(shared) as (reader, writer):
                     writer.write_eof()
@@ -118,7 +92,7 @@ def test_c04_the_server_may_speak_first_and_alone(shared: Any) -> None:
             writer.write(b"220 ready\r\n")
             await reader.read(-1)
 
-        async with origin(shared, serve):
+        async with shared.tcp_origin(serve):
             for _ in range(20):
                 async with visit(shared) as (reader, _):
                     assert await within(reader.readline()) == b"220 ready\r\n"
@@ -137,7 +111,7 @@ def test_c04_the_visitors_reset_reaches_the_origin_as_a_reset(shared: Any) -> No
             except ConnectionResetError as error:
                 heard.put_nowait(type(error))
 
-        async with origin(shared, serve), visit(shared) as (reader, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (reader, writer):
             writer.write(b"hello")
             assert await within(reader.readexactly(5)) == b"hello"
             reset(writer)
@@ -152,7 +126,7 @@ def test_c04_the_origins_reset_and_its_absence_reach_the_visitor_as_a_reset(shar
             await reader.readexactly(5)
             reset(writer)
 
-        async with origin(shared, serve), visit(shared) as (reader, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (reader, writer):
             writer.write(b"hello")
             with pytest.raises(ConnectionResetError):
                 await within(reader.read(-1))
@@ -193,7 +167,7 @@ def test_c04_a_large_transfer_is_exact(shared: Any, direction: str) -> None:
             if direction != "up":
                 await sending
 
-        async with origin(shared, serve), visit(shared) as (reader, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (reader, writer):
             if direction == "down":
                 writer.write_eof()
             else:
@@ -233,7 +207,7 @@ def test_an_origin_that_does_not_read_holds_the_visitor_back_and_nobody_else(
             heard.put_nowait(size)
 
         processes = [shared.relay.pid, shared.connectors[0].pid]
-        async with origin(shared, serve), visit(shared) as (_, writer):
+        async with shared.tcp_origin(serve), visit(shared) as (_, writer):
             before = [memory(pid) for pid in processes]
             writer.write(b"bulk")
             piece = bytes(1 << 18)

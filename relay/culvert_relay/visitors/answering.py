@@ -6,6 +6,7 @@ the hot path. Invariant: a connection is used again only when its request was re
 """
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.request import RequestHead
@@ -35,7 +36,7 @@ OVER: Final = 5
 logger = logging.getLogger(__name__)
 
 
-class AnsweringConnection(VisitorLine):
+class AnsweringConnection(VisitorLine, ABC):
     """A connection's state, and the ends of its exchanges."""
 
     __slots__ = ("_exchange", "_head", "_held", "_state", "forwarding", "request_id", "scheme")
@@ -50,9 +51,9 @@ class AnsweringConnection(VisitorLine):
         self._held = bytearray()
         self.request_id = b""
 
+    @abstractmethod
     def next_request(self) -> None:
         """Goes on with what was held while the last exchange ran."""
-        raise NotImplementedError
 
     @property
     def may_persist(self) -> bool:

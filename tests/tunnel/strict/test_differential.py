@@ -96,6 +96,10 @@ def commands(folder: Path, port: int) -> dict[str, list[str]]:
     return found
 
 
+PACKAGES = {"nginx": "nginx-light", "node": "nodejs"}
+"""Debian's; the other two come with the locked dependencies."""
+
+
 class Origin:
     """A server process and the log of what it believes to have heard."""
 
@@ -104,7 +108,7 @@ class Origin:
         self.path = folder / "heard.log"
         arguments = commands(folder, port).get(name)
         if arguments is None:
-            pytest.skip(f"{name} is not installed: apt-get install {name}")
+            pytest.skip(f"{name} is not installed: apt-get install {PACKAGES[name]}")
         self.errors = folder / "output.log"
         with self.errors.open("wb") as log:
             self.process = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)
