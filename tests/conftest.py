@@ -39,6 +39,7 @@ PACKAGES: Final = {
     "promtool": ("prometheus",),
     "ssh": ("openssh-client",),
     "sshd": ("openssh-server",),
+    "systemd-analyze": ("systemd",),
 }
 """The Debian packages of the real clients and servers that tests run."""
 ADMINISTRATION: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
