@@ -29,6 +29,7 @@ settings.load_profile("culvert")
 
 
 PACKAGES: Final = {
+    "chromium": ("chromium",),
     "curl": ("curl",),
     "faketime": ("faketime",),
     "knotd": ("knot",),
