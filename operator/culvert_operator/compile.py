@@ -71,7 +71,10 @@ def rule_id(candidate: Candidate) -> str:
 
 def served_rules(resolved: Iterable[tuple[Candidate, Resolved]]) -> tuple[Rule, ...]:
     """The rules of accepted candidates, in matching order."""
-    declared = sorted(resolved, key=lambda pair: (by_age(pair[0].binding), pair[0].binding.rules.index(pair[0].rule)))
+    pairs = tuple(resolved)
+    bindings = {c.binding.meta.key: c.binding for c, _ in pairs}
+    places = {(key, rule.name): n for key, binding in bindings.items() for n, rule in enumerate(binding.rules)}
+    declared = sorted(pairs, key=lambda p: (by_age(p[0].binding), places[p[0].binding.meta.key, p[0].rule.name]))
     return ordered(_rule(c, r) for c, r in declared)
 
 
@@ -136,9 +139,10 @@ def present_document(config_map: Raw | None) -> Document | None:
     return _decoded(encoded) if encoded else None
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=1024)
 def _decoded(encoded: str) -> Document | None:
-    # Planning happens far more often than the configuration changes, and reading 5,000 rules takes a while.
+    # Planning happens far more often than the configuration changes, and reading 5,000 rules takes a while. With more
+    # Tunnels than places, which are worked on in turn, it would be read in every round.
     try:
         data = base64.b64decode(encoded, validate=True)
         found = Document.loads(data)

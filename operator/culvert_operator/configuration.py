@@ -65,8 +65,10 @@ class Configured:
         return cls(present=present_document(ours), subject=subject(snapshot.installation, snapshot.key))
 
 
-def configure(snapshot: Snapshot, tunnel: Tunnel, routing: Routing, records: Records, stored: Configured) -> Configured:
-    """Decide about a new configuration for a Tunnel that is served."""
+def configure(
+    snapshot: Snapshot, tunnel: Tunnel, routing: Routing, records: Records, stored: Configured, register: Register
+) -> Configured:
+    """Decide about a new configuration for a Tunnel that is served. ``register``: the snapshot's claims."""
     relay = relay_target(tunnel, snapshot.config_maps)
     problem = relay if isinstance(relay, TunnelProblem) else None
     present = stored.present
@@ -74,7 +76,7 @@ def configure(snapshot: Snapshot, tunnel: Tunnel, routing: Routing, records: Rec
         if present is None:
             return replace(stored, accepted=_problem(relay))
         relay = present.relay
-    content, names = _content(tunnel, snapshot, routing, records, relay, present)
+    content, names = _content(tunnel, snapshot, routing, records, relay, present, register)
     current = is_current(
         present,
         content,
@@ -118,9 +120,8 @@ def _content(
     records: Records,
     relay: RelayTarget,
     present: Document | None,
+    register: Register,
 ) -> tuple[Document, tuple[GrantName, ...]]:
-    register = Register(snapshot.claims.values())
-
     def keep(hostname: str) -> bool:
         claim = register.get(hostname)
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key

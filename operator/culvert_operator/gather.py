@@ -37,19 +37,26 @@ class Gatherer:
     options: Options
     now: Callable[[], float]
 
-    async def snapshot(self, key: ObjectKey, failures: Mapping[ChildKey, str]) -> Snapshot:
-        """The world of one Tunnel. Raises APIError when some of it cannot be read."""
-        reports = await self.connectors.reports(key)
+    async def snapshot(self, key: ObjectKey, failures: Mapping[ChildKey, str]) -> Snapshot | None:
+        """The world of one Tunnel; None while a connector has not been heard yet, which will mark the key.
+
+        Raises APIError when some of it cannot be read.
+        """
+        if self.connectors.reports(key) is None:
+            return None
         tunnel = self.world.tunnels.get(key)
         dns = await self.publishing.view(tunnel, key, relations.hostnames(key, self.world.bindings_of(key)))
         children = await self._children(key) if tunnel is not None else self._known_children(key)
-        self.contents.keep(frozenset(self.world.index.config_maps))
+        self.contents.keep(self.world.index.config_maps)
         config_maps: dict[ObjectKey, Mapping[str, str]] = {}
         for name in relations.config_maps(tunnel, self.world.bindings_of(key)):
             data = await self.contents.get(name)
             if data is not None:
                 config_maps[name] = data
         # Nothing below waits: what the stores hold is taken at one moment.
+        reports = self.connectors.reports(key)
+        if reports is None:
+            return None
         tunnel = self.world.tunnels.get(key)
         bindings = self.world.bindings_of(key)
         namespaces = {name: self.world.namespaces.get(ObjectKey("", name)) for name in

@@ -35,7 +35,7 @@ from culvert_operator.lifecycle import (
     Phase,
     add_finalizer,
     gives_up,
-    holds,
+    holders,
     in_terminating_namespace,
     phase_of,
     remove_finalizer,
@@ -74,12 +74,13 @@ def plan(snapshot: Snapshot) -> Plan:
     phase = phase_of(snapshot.tunnel, snapshot.options)
     tunnel = snapshot.tunnel if phase is not Phase.ABSENT else None
     parts = _sort(snapshot)
+    register = Register(snapshot.claims.values())
     configured = Configured.read(snapshot, tunnel)
-    routing = _route(snapshot, phase, tunnel, parts, configured)
-    records = _old_records(snapshot, phase, tunnel, routing)
+    routing = _route(snapshot, phase, tunnel, parts, configured, register)
+    records = _old_records(snapshot, phase, tunnel, routing, register)
     upkeep = Upkeep()
     if phase is Phase.SERVED and tunnel is not None and not in_terminating_namespace(snapshot):
-        configured = configure(snapshot, tunnel, routing, records, configured)
+        configured = configure(snapshot, tunnel, routing, records, configured, register)
         upkeep = keep_up(snapshot, tunnel, configured)
     fleet = muster(snapshot.reports)
     leaves_at = withdrawal_at(tunnel, fleet)
@@ -89,7 +90,7 @@ def plan(snapshot: Snapshot) -> Plan:
     }
     if phase is Phase.SERVED:
         withdraw = leaves_at is not None and leaves_at <= snapshot.now
-        records = _records(snapshot, phase, tunnel, routing, verdicts, withdraw=withdraw)
+        records = _records(snapshot, phase, tunnel, routing, register, verdicts, withdraw=withdraw)
     scribe = _Scribe(snapshot, phase, tunnel, configured, records)
     for binding in sorted(snapshot.bindings, key=lambda b: b.meta.key):
         if binding.meta.key not in parts.mine:
@@ -139,7 +140,14 @@ def _sort(snapshot: Snapshot) -> _Parts:
     return _Parts(frozenset(b.meta.key for b in mine), tuple(b for b in mine if not b.meta.deleting))
 
 
-def _route(snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, parts: _Parts, configured: Configured) -> Routing:
+def _route(
+    snapshot: Snapshot,
+    phase: Phase,
+    tunnel: Tunnel | None,
+    parts: _Parts,
+    configured: Configured,
+    register: Register,
+) -> Routing:
     listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
     routed: set[str] = set()
     if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
@@ -149,17 +157,20 @@ def _route(snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, parts: _Part
         snapshot,
         parts.active if served else (),
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
+        register,
         in_use=lambda hostname: hostname in listed or hostname in routed,
     )
 
 
-def _old_records(snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, routing: Routing) -> Records:
+def _old_records(
+    snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, routing: Routing, register: Register
+) -> Records:
     """Which records of names that nobody serves any more are left: their routes have to stay."""
     served = {candidate.hostname for candidate, _ in routing.served}
     listed = {p.name for binding in snapshot.bindings for p in listed_by(binding, snapshot.key)}
     if phase is Phase.SERVED and listed <= served:
         return Records(pending=routing.staying)
-    return _records(snapshot, phase, tunnel, routing, {})
+    return _records(snapshot, phase, tunnel, routing, register, {})
 
 
 def _records(
@@ -167,6 +178,7 @@ def _records(
     phase: Phase,
     tunnel: Tunnel | None,
     routing: Routing,
+    register: Register,
     verdicts: Mapping[ObjectKey, Condition],
     *,
     withdraw: bool = False,
@@ -177,7 +189,7 @@ def _records(
         tunnel,
         snapshot.dns if phase is not Phase.REFUSED else None,
         installation=snapshot.installation,
-        wanted=_wanted(snapshot, routing, verdicts),
+        wanted=_wanted(routing, register, verdicts),
         staying=routing.staying,
         bindings=snapshot.bindings,
         give_up=gives_up(snapshot),
@@ -185,9 +197,8 @@ def _records(
     )
 
 
-def _wanted(snapshot: Snapshot, routing: Routing, verdicts: Mapping[ObjectKey, Condition]) -> list[Wanted]:
+def _wanted(routing: Routing, register: Register, verdicts: Mapping[ObjectKey, Condition]) -> list[Wanted]:
     """Every served hostname with its record's binding: the one whose path was claimed first."""
-    register = Register(snapshot.claims.values())
     serving: dict[str, list[Binding]] = {}
     for routed in routing.bindings.values():
         for hostname in routed.names:
@@ -242,6 +253,7 @@ class _Scribe:
         self.removed: list[FinalizerOp] = []
         self.statuses: list[StatusPatch] = []
         self.events: list[Event] = []
+        self._holders: frozenset[ObjectKey] | None = None
 
     def serve(self, binding: Binding, routing: Routing, proof: Proof, condition: Condition) -> None:
         """A binding that wants this Tunnel and gets it."""
@@ -367,14 +379,13 @@ class _Scribe:
 
     def _holds(self, binding: Binding) -> bool:
         """Whether something of the binding is left in this Tunnel, which then stands in its ``status.tunnels``."""
-        serving = self.phase is Phase.SERVED
-        return holds(
-            binding,
-            self.snapshot.key,
-            listed=listed_by(binding, self.snapshot.key),
-            claims=self.snapshot.claims.values() if self.phase is not Phase.REFUSED else (),
-            route=self.configured.present if serving else None,
-        )
+        if self._holders is None:
+            self._holders = holders(
+                self.snapshot.key,
+                claims=self.snapshot.claims.values() if self.phase is not Phase.REFUSED else (),
+                route=self.configured.present if self.phase is Phase.SERVED else None,
+            )
+        return bool(listed_by(binding, self.snapshot.key)) or binding.meta.key in self._holders
 
     def _abandon(self, binding: Binding) -> None:
         """An Event for records that are left behind, before the lists forget them."""

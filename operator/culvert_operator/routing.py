@@ -72,13 +72,17 @@ class Routing:
 
 
 def route(
-    snapshot: Snapshot, bindings: tuple[Binding, ...], grants: Grants | None, *, in_use: Callable[[str], bool]
+    snapshot: Snapshot,
+    bindings: tuple[Binding, ...],
+    grants: Grants | None,
+    register: Register,
+    *,
+    in_use: Callable[[str], bool],
 ) -> Routing:
-    """Route ``bindings`` (those that are to be served; none without ``grants``)."""
+    """Route ``bindings`` (those that are to be served; none without ``grants``) by the stored claims."""
     outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
-    operations, staying = arbitrate(snapshot.key, candidates, snapshot.claims, in_use=in_use, now=snapshot.now)
-    register = Register(snapshot.claims.values())
+    operations, staying = arbitrate(snapshot.key, candidates, register, in_use=in_use, now=snapshot.now)
     judged = {
         binding.meta.key: tuple(
             judge(snapshot.key, outcome, register, awaited=staying) if isinstance(outcome, Candidate) else outcome

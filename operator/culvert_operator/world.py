@@ -7,7 +7,7 @@ every operation in it carries the precondition that fences a late writer (uid, r
 
 How a plan is carried out, in this order:
 
-1. ``finalizers_add``. If one fails, stop and plan again later.
+1. ``finalizers_add``. If a Tunnel's fails, stop and plan again later; a binding's holds up no other.
 2. ``claims``. If any was written, gather and plan again *before anything else* (AlreadyExists and 409 count as
    written: another one won, the next snapshot shows it). If all failed otherwise, go on: other names must not wait.
 3. ``credential``, ``configuration``, ``apply`` (an :class:`Apply` each, or made into one by
