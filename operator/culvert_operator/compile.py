@@ -30,7 +30,7 @@ from culvert_operator.issue import CONFIG_KEY, MAX_CONFIG_BYTES, granted
 from culvert_operator.keys import ObjectKey
 from culvert_operator.options import Options
 from culvert_operator.references import Resolved, Unresolved, certificates
-from culvert_operator.world import GrantName
+from culvert_operator.world import GrantName, Snapshot
 from culvert_protocol.granted import port_name, port_of
 from culvert_protocol.keys import PublicKey
 from culvert_protocol.statements import StatementError, read_grant, verify_grant
@@ -62,6 +62,12 @@ def relay_target(tunnel: Tunnel, config_maps: Mapping[ObjectKey, Mapping[str, st
     if isinstance(authority, Unresolved):
         return TunnelProblem(authority.reason, authority.message)
     return RelayTarget(addresses, server_name, authority)
+
+
+def relay_of(snapshot: Snapshot, tunnel: Tunnel) -> RelayTarget | None:
+    """Where connectors dial; None when the Tunnel cannot say so now."""
+    found = relay_target(tunnel, snapshot.config_maps)
+    return found if isinstance(found, RelayTarget) else None
 
 
 def rule_id(candidate: Candidate) -> str:
@@ -104,7 +110,14 @@ def retained_rules(present: Document | None, served: Sequence[Rule], keep: Calla
     return tuple(replace(r, id=f"{r.id}~{claim_name(name_of(r))[2:14]}") if r.id in ids else r for r in left)
 
 
-def document(tunnel: Tunnel, relay: RelayTarget, served: Sequence[Rule], retained: Sequence[Rule]) -> Document:
+def document(
+    tunnel: Tunnel,
+    relay: RelayTarget,
+    served: Sequence[Rule],
+    retained: Sequence[Rule],
+    *,
+    revocations: Sequence[str] = (),
+) -> Document:
     """The content of the configuration: version 0, no grant yet."""
     return Document(
         version=0,
@@ -113,6 +126,7 @@ def document(tunnel: Tunnel, relay: RelayTarget, served: Sequence[Rule], retaine
         rules=ordered((*served, *retained)),
         connector=ConnectorSettings(tunnel.connector.sessions, tunnel.connector.grace_seconds),
         fallback_status=tunnel.fallback_status,
+        revocations=tuple(revocations),
     )
 
 

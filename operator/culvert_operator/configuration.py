@@ -126,7 +126,9 @@ def _content(
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
 
     served = served_rules(routing.served)
-    content = document(tunnel, relay, served, retained_rules(present, served, keep))
+    # Every connector repeats it to every relay, so that one which forgot over a restart hears of it again.
+    revocations = (snapshot.revocation.token,) if snapshot.revocation is not None else ()
+    content = document(tunnel, relay, served, retained_rules(present, served, keep), revocations=revocations)
     sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
     return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
 

@@ -42,6 +42,10 @@ REASONS: tuple[Reason, ...] = (
     Reason(_T, "Accepted", "ConfigurationTooLarge", "The compiled configuration does not fit into one ConfigMap.",
            "Spread the bindings over several Tunnels. The last configuration that fitted stays in force.", True),
     Reason(_T, "CredentialsReady", "Issued", "The connectors' credential is valid.", _NOTHING),
+    Reason(_T, "CredentialsReady", "RotationPending", "A new credential was asked for and written; the one before is revoked once every connector uses the new one (status True).",
+           "Wait some seconds. When it lasts, the Pods that the message names cannot be asked, or still serve long requests: delete them to go on."),
+    Reason(_T, "CredentialsReady", "RevocationPending", "A relay has not confirmed that older credentials are void (status True).",
+           "Let the operator reach the relays' addresses; until then a copy of an older credential is accepted there, unless a connector has told them."),
     Reason(_T, "CredentialsReady", "Pending", "The credential is being issued.", "Wait some seconds; see the operator's log when it lasts."),
     Reason(_T, "CredentialsReady", "SecretConflict", "A Secret of the credential's name exists that is not this Tunnel's.",
            "Rename or delete that Secret, or rename the Tunnel. It is never overwritten.", True),
@@ -132,6 +136,13 @@ REASONS: tuple[Reason, ...] = (
 """In the order in which the conditions are shown. ``Ready`` also takes the reason of what is not True."""
 
 EVENTS: tuple[tuple[Kind, str, str, str], ...] = (
+    (
+        _T,
+        "RevocationUndelivered",
+        "A relay could not be told that credentials are void: after `culvert.dev/rotate`, or of a Tunnel that went.",
+        "Do what the message says. The operator tells it again until those credentials have expired; the ConfigMap "
+        "`culvert-revocations` in its namespace lists what it tells.",
+    ),
     (
         _B,
         "RecordsLeft",
