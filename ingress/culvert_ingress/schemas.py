@@ -47,7 +47,9 @@ def lacking(rule: Rule, schema: int, *, keys: Iterable[RuleKey] | None = None) -
     return tuple(k for k in (RULE_KEYS if keys is None else keys) if k.schema > schema and k.uses(rule))
 
 
-def document_lacks(document: Document, schema: int, *, keys: Iterable[DocumentKey] | None = None) -> tuple[DocumentKey, ...]:
+def document_lacks(
+    document: Document, schema: int, *, keys: Iterable[DocumentKey] | None = None
+) -> tuple[DocumentKey, ...]:
     """The keys of the whole document, rules aside, that it uses and that ``schema`` does not have."""
     return tuple(k for k in (DOCUMENT_KEYS if keys is None else keys) if k.schema > schema and k.uses(document))
 
@@ -55,4 +57,4 @@ def document_lacks(document: Document, schema: int, *, keys: Iterable[DocumentKe
 def needed(document: Document) -> int:
     """The lowest schema that has every key of a document."""
     of_rules = (key.schema for rule in document.rules for key in lacking(rule, FIRST))
-    return max(FIRST, *of_rules, *(key.schema for key in document_lacks(document, FIRST)))
+    return max((FIRST, *of_rules, *(key.schema for key in document_lacks(document, FIRST))))
