@@ -61,6 +61,13 @@ RULES: tuple[Rule, ...] = (
         (*READ, "create", "patch", "delete"),
         "a Tunnel's child, which goes when autoscaling is no longer asked for",
     ),
+    Rule(
+        "tunnels",
+        "externaldns.k8s.io",
+        ("dnsendpoints",),
+        ("list", "create", "patch", "delete"),
+        "records of Tunnels whose dns.endpoints hands them to external-dns",
+    ),
     Rule("own", LEASES, ("leases",), ("create",), "the election of a leader"),
     Rule("own", LEASES, ("leases",), ("get", "update"), "the election of a leader", ("culvert-operator",)),
     Rule("own", "", ("secrets", "configmaps"), ("create",), "the issuer's key and the relay's certificate, once"),
