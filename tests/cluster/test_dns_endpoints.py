@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,15 @@ def definition(world: World) -> Iterator[None]:
 def tunnel(world: World, **block: Any) -> dict[str, Any]:
     dns = {"endpoints": block, "zones": [world.zone], "target": {"hostname": "relay.example.net"}}
     return world.tunnel(dns=dns)
+
+
+def culvert(world: World, *words: str) -> str:
+    """What `culvert dns` says."""
+    command = [sys.executable, "-m", "culvert_cli.main", "dns", *words]
+    environment = {**os.environ, "KUBECONFIG": str(world.cluster.kubeconfig)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def records(world: World) -> dict[str, Any]:
@@ -70,6 +83,15 @@ def test_names_come_move_and_go_as_objects_and_nobody_elses_is_touched(world: Wo
     )
     at_rest(world)
     assert world.writes(settled) == []
+
+    # By hand, with the administrator's rights.
+    file = world.log.with_name("dns.yml")
+    file.write_text(json.dumps(tunnel(world, labels={"team": "edge"})))
+    owner = base64.b64decode(world.get("secret", "culvert-issuer")["data"]["installation-id"]).decode()
+    options = ["--dns", str(file), "--owner", owner, "--namespace", world.system]
+    told = culvert(world, "records", *options)
+    assert told.split("\t")[:2] == [first, "CNAME"]
+    assert "1 name of the owner id" in culvert(world, "cleanup", *options)
 
     world.apply(world.binding(second))
     world.served(connector, second)

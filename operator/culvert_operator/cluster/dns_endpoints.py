@@ -6,14 +6,26 @@ they hold. Invariant: every write carries the version that was read, so that of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.cluster.connection import LoginError, log_in
 from culvert_operator.cluster.kinds import DNS_ENDPOINT
 from culvert_operator.dns.provider import ProviderError
 
 PAGE = 500
+
+
+@asynccontextmanager
+async def opened(namespace: str) -> AsyncIterator[DNSEndpointObjects]:
+    """Those of the cluster that KUBECONFIG or the service account names, for a command line. Raises LoginError."""
+    client = Client(log_in)
+    try:
+        yield DNSEndpointObjects(client, namespace)
+    finally:
+        await client.close()
 
 
 class DNSEndpointObjects:
@@ -32,6 +44,8 @@ class DNSEndpointObjects:
                 answer = await self._client.request("GET", DNS_ENDPOINT.path(self._namespace), query=query)
             except APIError as error:
                 raise self._said("cannot be listed", error) from error
+            except LoginError as error:
+                raise ProviderError(str(error)) from error
             found += answer.get("items") or []
             more = (answer.get("metadata") or {}).get("continue")
             if not more:
