@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import looptime
+import pytest
 
 from culvert_protocol.frames import FrameType, encode_frame
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.messages import Hello
 from culvert_protocol.stream import Stream
-from culvert_transport.link import DEAD_AFTER, SessionLink
+from culvert_transport.link import LATE, SessionLink
 
 T = TypeVar("T")
 
@@ -145,18 +146,22 @@ def test_frames_of_one_turn_leave_as_one_write() -> None:
     run(scenario)
 
 
-def test_a_peer_that_falls_silent_is_dead_after_three_seconds() -> None:
+@pytest.mark.parametrize("spoke_at", [0.0, 0.3, 0.9, 1.1, 1.7])
+def test_a6_a7_a_peer_that_falls_silent_is_dead_within_three_seconds_of_its_last_byte(spoke_at: float) -> None:
     async def scenario() -> float:
         a, b = socket.socketpair()
         _link, owner, _ = await link_to(a, relay=True)
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(spoke_at)
+        b.sendall(encode_frame(0, FrameType.HELLO, Hello(proof="p").encode()))
+        await owner.greeted.wait()
         start = loop.time()
         reason = await owner.closed
         assert "nothing heard" in reason
         b.close()
         return loop.time() - start
 
-    assert DEAD_AFTER <= run_without_waiting(scenario) <= DEAD_AFTER + 1.5
+    assert 3.0 - LATE - 0.01 <= run_without_waiting(scenario) <= 3.0
 
 
 def test_a_peer_that_answers_pings_stays_and_its_round_trip_is_known() -> None:
@@ -199,7 +204,27 @@ def test_a_process_that_slept_itself_reads_before_it_judges() -> None:
         link._timer.cancel()
         link._due = asyncio.get_running_loop().time()
         link._beat()
-        assert "nothing heard" in await owner.closed
+        assert await owner.closed == "nothing heard for 120.00 s, 59.00 s of which this process itself slept"
+        b.close()
+
+    run(scenario)
+
+
+def test_a_process_that_is_always_late_gives_a_silent_peer_up_all_the_same() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        beats = 0
+        while not owner.closed.done():
+            # No heartbeat of this process ever comes in time.
+            assert link._timer is not None
+            link._timer.cancel()
+            link._due -= 2.0
+            link._heard -= 1.0
+            link._beat()
+            beats += 1
+            assert beats < 10
+        assert "of which this process itself slept" in owner.closed.result()
         b.close()
 
     run(scenario)

@@ -4,7 +4,7 @@ right or an error, and everything is as before when the network is well again.""
 import asyncio
 import hashlib
 import random
-import time
+import re
 from collections import Counter
 from typing import Any
 
@@ -25,6 +25,22 @@ async def slots(relay: Any) -> Counter[tuple[str, int]]:
     return Counter((one["connector"], one["slot"]) for one in await relay.sessions())
 
 
+SILENCE = re.compile(r"nothing heard for ([0-9.]+) s(?:, ([0-9.]+) s of which this process itself slept)?")
+
+
+def silences(*processes: Any) -> list[tuple[float, float]]:
+    """For each session that these processes gave up: the seconds of silence, and how many they slept themselves.
+
+    Every one of them must have given up one at least.
+    """
+    found = []
+    for process in processes:
+        matches = SILENCE.findall(process.log())
+        assert matches, f"{process.name} gave no session up for its silence"
+        found += [(float(silence), float(slept or 0)) for silence, slept in matches]
+    return found
+
+
 @pytest.mark.parametrize("ways", [("up", "down"), ("up",), ("down",)], ids="-".join)
 def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_back_once(
     tunnel: Any, network: Any, wait_for: Any, ways: tuple[str, ...]
@@ -41,7 +57,6 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
             assert len(await relay.sessions()) == 2
 
             net.hold(*ways)
-            start = time.monotonic()
 
             async def gone() -> bool:
                 return not await relay.sessions()
@@ -50,10 +65,13 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
             if "down" not in ways:
                 # The relay hears nothing; what was asked over a session that looked well is answered with an error.
                 assert (await asyncio.wait_for(hanging, 8)).status in (502, 503, 504)
-            await wait_for(gone, "the relay gives the sessions up", seconds=20)
-            await connector.reports(lambda status: not status["ready"], "that it is cut off", seconds=20)
-            noticed = time.monotonic() - start
-            assert noticed < 10  # 3 s, and room for a busy machine; a TCP time-out would be minutes
+            await wait_for(gone, "the relay gives the sessions up")
+            await connector.reports(lambda status: not status["ready"], "that it is cut off")
+            for silence, slept in silences(
+                *([relay] if "up" in ways else []), *([connector] if "down" in ways else [])
+            ):
+                # Their own clocks: a process that this machine lets wait may need another beat, and says so.
+                assert silence - slept <= (4.0 if slept else 3.0), f"noticed after {silence} s"
             assert (await asyncio.wait_for(hanging, 8)).status in (200, 502, 503, 504)
             assert (await asyncio.wait_for(tunnel.get(), 8)).status == 503
 
