@@ -77,7 +77,9 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = REA
 
 
 class Process:
-    """One culvert process, its log as JSON lines in a file."""
+    """One culvert process, its log as JSON lines in a file, its status and metrics at the port `admin`."""
+
+    admin: int
 
     def __init__(self, name: str, folder: Path, *arguments: str) -> None:
         self.name = name
@@ -145,6 +147,14 @@ class Process:
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         return (int(lines[0].split(" ")[1]) if lines[0] else 0), body, fields
 
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's series: 0 while there is none of its labels yet."""
+        _, body, _ = await self.fetch(self.admin, "/metrics")
+        text = body.decode()
+        assert f"# TYPE {name} " in text, f"there is no metric {name}"
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
 
 class Relay(Process):
     """`culvert relay run`; `http`, `https`, `tunnel` and `admin` are its ports."""
@@ -177,14 +187,6 @@ class Relay(Process):
         """`/v1/sessions`."""
         status, body, _ = await self.fetch(self.admin, "/v1/sessions")
         return list(json.loads(body)["sessions"]) if status == 200 else []
-
-    async def metric(self, name: str) -> float:
-        """The sum of a metric's series: 0 while there is none of its labels yet."""
-        _, body, _ = await self.fetch(self.admin, "/metrics")
-        text = body.decode()
-        assert f"# TYPE {name} " in text, f"there is no metric {name}"
-        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 class Connector(Process):
