@@ -1,6 +1,7 @@
 """What a visitor reads of a connector's response: framed by the relay, counted, and cut when the connector lies."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.frames import FIN, HEAD, FrameType, encode_frame
 from culvert_protocol.heads import Framing, ResponseHead, encode_response_head
+from culvert_transport.sockets import SLOW_BUFFER, outgoing
 
 BAD_FIELDS = [
     b"X-A: b\r\n\r\nHTTP/1.1 200 OK\r\n",
@@ -302,6 +304,36 @@ def test_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> N
             world.edge.wheel.advance(world.edge.wheel.now + 31)
         await wait_until(lambda: not world.edge.visitors, "the end of the connection")
         await wait_until(lambda: connector.requests[0].reset is not None, "the end of the request")
+
+    play(scenario)
+
+
+def test_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wait_until: Any) -> None:
+    size = 20_000_000
+
+    def pour(request: Any) -> None:
+        request.stream.send_head(ResponseHead(200, Framing.LENGTH, size))
+        request.stream.write(b"x" * size, fin=True)
+
+    async def scenario(world: Any) -> None:
+        await world.connector(["app.example.com"], handler=pour)
+        slow = await world.visitor()
+        slow.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        await slow.head()
+        slow.reader._limit = 1  # it reads what is asked for, and no more
+        (line,) = world.edge.visitors
+        await wait_until(lambda: line.congested, "congestion")
+        world.edge.stop()
+        sock = line._transport.get_extra_info("socket")
+        for _ in range(8):
+            # Too little for the relay's own buffer to move; what the visitor takes is seen in the kernel's.
+            waiting = outgoing(line._transport)
+            await slow.exactly(200_000)
+            await wait_until(lambda before=waiting: outgoing(line._transport) != before, "the kernel's word")
+            world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+            assert line in world.edge.visitors, "cut although it reads"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SLOW_BUFFER
+        assert await slow.exactly(size - 1_600_000) == b"x" * (size - 1_600_000)
 
     play(scenario)
 

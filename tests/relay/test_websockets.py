@@ -1,6 +1,7 @@
 """WebSocket handshakes, and the byte pipe behind a 101."""
 
 import hashlib
+import socket
 from typing import Any
 
 import pytest
@@ -48,6 +49,38 @@ def test_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) 
             visitor.send(piece)
             assert hashlib.sha256(await visitor.exactly(len(piece))).digest() == hashlib.sha256(piece).digest()
         assert world.edge.counters.upgrades == 1
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("sni", [None, "app.example.com"])
+def test_a_visitor_who_pauses_a_pipe_keeps_it_and_costs_a_window(play: Any, wait_until: Any, sni: str | None) -> None:
+    data = bytes(range(256)) * 120_000
+
+    def pour(request: Any) -> None:
+        request.stream.send_head(ResponseHead(101, fields=ACCEPT))
+        request.stream.write(data)
+
+    async def scenario(world: Any) -> None:
+        connector = await world.connector(["app.example.com"], handler=pour)
+        visitor = await world.visitor(sni=sni)
+        visitor.send(HANDSHAKE)
+        assert (await visitor.head()).status == 101
+        visitor.writer.transport.pause_reading()
+        (line,) = world.edge.visitors
+        await wait_until(lambda: line.congested, "congestion")
+        world.edge.stop()
+        for _ in range(5):
+            world.edge.wheel.advance(world.edge.wheel.now + 2 * world.edge.stall_ticks)
+        assert connector.requests[0].reset is None
+        assert world.edge.counters.limits_reached["reader"] == 0
+        sock = line._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert line._transport.get_write_buffer_size() < 1 << 20, "what is held for a visitor who does not read"
+        visitor.writer.transport.resume_reading()
+        assert hashlib.sha256(await visitor.exactly(len(data))).digest() == hashlib.sha256(data).digest()
 
     play(scenario)
 

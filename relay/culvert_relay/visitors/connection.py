@@ -25,6 +25,7 @@ from culvert_relay.visitors.pinning import Pin, pin_for
 from culvert_relay.visitors.redirecting import redirect
 from culvert_relay.visitors.upload import Piece, Upload, has_body
 from culvert_relay.visitors.vouching import vouched
+from culvert_transport.sockets import await_slow_readers
 
 if TYPE_CHECKING:
     from culvert_relay.accepting import Arrival
@@ -282,6 +283,9 @@ class VisitorConnection(AnsweringConnection):
     def switched(self) -> None:
         """The origin switched protocols: what the visitor sent early goes out now."""
         self._state = PIPE
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            await_slow_readers(sock)
         held = bytes(self._held)
         self._held.clear()
         self.resume(BY_HELD)
@@ -335,6 +339,8 @@ class VisitorConnection(AnsweringConnection):
                 return
             after = max(1, min(after, left))
         edge.wheel.arm(self, after)
+        if self._state == PIPE:
+            return  # whoever reads it may pause for as long as they like: a window of bytes waits, and no more
         if self.stuck():
             edge.counters.reach("reader")
             self.abort("visitor")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from culvert_relay.wheel import ticks
+from culvert_transport.sockets import bound, outgoing
 
 if TYPE_CHECKING:
     from culvert_relay.admission import Place
@@ -105,13 +106,13 @@ class VisitorLine(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def stuck(self) -> bool:
-        """Whether nothing has left since the last look, which this is, although bytes wait to."""
+        """Whether the visitor has taken nothing since the last look, which this is, although bytes wait for it."""
         if not self.congested:
             return False
-        outgoing = self._transport.get_write_buffer_size()
-        stuck = outgoing == self._outgoing
-        self._outgoing = outgoing
-        return stuck
+        before, self._outgoing = self._outgoing, outgoing(self._transport)
+        if before < 0:
+            bound(self._transport)
+        return before == self._outgoing
 
     def close(self) -> None:
         """Ends the connection after what was written."""
