@@ -138,7 +138,7 @@ def test_a29_a_connector_that_lies_about_its_response_is_cut_off(
     play(scenario)
 
 
-def test_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) -> None:
+def test_b08_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(200, Framing.LENGTH, 1234, False, b"ETag: x\r\n"), fin=True)
 
@@ -154,7 +154,7 @@ def test_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) ->
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_statuses_that_never_have_a_body(play: Any, status: int) -> None:
+def test_b08_statuses_that_never_have_a_body(play: Any, status: int) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(status), fin=True)
 
@@ -170,7 +170,7 @@ def test_statuses_that_never_have_a_body(play: Any, status: int) -> None:
     play(scenario)
 
 
-def test_fields_keep_their_order_case_and_repetition(play: Any) -> None:
+def test_b11_fields_keep_their_order_case_and_repetition(play: Any) -> None:
     fields = b"SeT-CooKie: a=1\r\nX-Obs: \xe4\r\nset-cookie: b=2\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
 
     async def scenario(world: Any) -> None:
@@ -184,7 +184,7 @@ def test_fields_keep_their_order_case_and_repetition(play: Any) -> None:
     play(scenario)
 
 
-def test_1xx_heads_are_passed_on_but_not_to_http_1_0(play: Any) -> None:
+def test_b07_1xx_heads_are_passed_on_but_not_to_http_1_0(play: Any) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(103, fields=b"Link: </a>\r\n"))
         request.stream.send_head(ResponseHead(103, fields=b"Link: </b>\r\n"))
@@ -224,7 +224,9 @@ def test_a_connectors_own_answer_says_so_and_cannot_blame_the_relay(play: Any) -
 
 @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED])
 @pytest.mark.parametrize("minor", [0, 1])
-def test_a_response_that_breaks_off_never_ends_cleanly(play: Any, wait_until: Any, framing: int, minor: int) -> None:
+def test_a16_a_response_that_breaks_off_never_ends_cleanly(
+    play: Any, wait_until: Any, framing: int, minor: int
+) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -259,7 +261,7 @@ def test_a_streamed_piece_arrives_before_the_next_is_there(play: Any, wait_until
     play(scenario)
 
 
-def test_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait_until: Any) -> None:
+def test_a13_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait_until: Any) -> None:
     total = 20_000_000
 
     def handler(request: Any) -> None:
@@ -288,7 +290,7 @@ def test_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait
     play(scenario)
 
 
-def test_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> None:
+def test_b12_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> None:
     def pour(request: Any) -> None:
         request.stream.send_head(ResponseHead(200, Framing.CHUNKED))
         request.stream.write(b"x" * 20_000_000)
@@ -308,7 +310,7 @@ def test_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> N
     play(scenario)
 
 
-def test_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wait_until: Any) -> None:
+def test_b12_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wait_until: Any) -> None:
     size = 20_000_000
 
     def pour(request: Any) -> None:
@@ -338,7 +340,7 @@ def test_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wait_u
     play(scenario)
 
 
-def test_an_origin_that_does_not_read_holds_back_the_upload(play: Any, wait_until: Any) -> None:
+def test_a14_an_origin_that_does_not_read_holds_back_the_upload(play: Any, wait_until: Any) -> None:
     def stall(request: Any) -> None:
         request.consume = False
 

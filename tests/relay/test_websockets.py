@@ -28,7 +28,7 @@ def switch_and_echo(request: Any) -> None:
 
 
 @pytest.mark.parametrize("sni", [None, "app.example.com"])
-def test_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) -> None:
+def test_c01_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) -> None:
     data = bytes(range(256)) * 16_384
 
     async def scenario(world: Any) -> None:
@@ -54,7 +54,9 @@ def test_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) 
 
 
 @pytest.mark.parametrize("sni", [None, "app.example.com"])
-def test_a_visitor_who_pauses_a_pipe_keeps_it_and_costs_a_window(play: Any, wait_until: Any, sni: str | None) -> None:
+def test_c01_a_visitor_who_pauses_a_pipe_keeps_it_and_costs_a_window(
+    play: Any, wait_until: Any, sni: str | None
+) -> None:
     data = bytes(range(256)) * 120_000
 
     def pour(request: Any) -> None:
@@ -85,7 +87,7 @@ def test_a_visitor_who_pauses_a_pipe_keeps_it_and_costs_a_window(play: Any, wait
     play(scenario)
 
 
-def test_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: Any) -> None:
+def test_c03_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -103,7 +105,7 @@ def test_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: An
     play(scenario)
 
 
-def test_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
+def test_c03_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -121,7 +123,7 @@ def test_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
 
 
 @pytest.mark.parametrize("early", [b"", b"GET /smuggled HTTP/1.1\r\nHost: app.example.com\r\n\r\n"])
-def test_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) -> None:
+def test_c02_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: request.respond(403, b"no"))
         visitor = await world.visitor()
@@ -150,7 +152,7 @@ def test_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) ->
     ],
     ids=["HTTP/1.0", "no Connection", "POST", "h2c"],
 )
-def test_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes) -> None:
+def test_c03_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -161,7 +163,7 @@ def test_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes
     play(scenario)
 
 
-def test_half_closes_pass_in_both_directions(play: Any, wait_until: Any) -> None:
+def test_c01_half_closes_pass_in_both_directions(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=switch_and_echo)
         connector.on_body = lambda request: None
@@ -203,7 +205,7 @@ def test_a_reset_on_either_side_reaches_the_other(play: Any, wait_until: Any) ->
     play(scenario)
 
 
-def test_an_idle_pipe_outlives_the_deadlines_of_http(play: Any) -> None:
+def test_c01_an_idle_pipe_outlives_the_deadlines_of_http(play: Any) -> None:
     async def scenario(world: Any) -> None:
         await world.connector(["app.example.com"], handler=switch_and_echo)
         visitor = await world.visitor()
