@@ -164,6 +164,69 @@ def test_a6_a7_a_peer_that_falls_silent_is_dead_within_three_seconds_of_its_last
     assert 3.0 - LATE - 0.01 <= run_without_waiting(scenario) <= 3.0
 
 
+def test_a6_a7_without_a_limit_to_silence_a_black_hole_would_never_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        await asyncio.sleep(60)
+        assert not owner.closed.done()
+        link.close("done")
+        b.close()
+
+    monkeypatch.setattr("culvert_transport.link.DEAD_AFTER", 1e9)
+    run_without_waiting(scenario)
+
+
+def test_a10_with_less_patience_than_a_round_trip_a_slow_network_would_be_taken_for_a_dead_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> str:
+        a, b = socket.socketpair()
+        _link, owner, _ = await link_to(a, relay=True)
+        _, _, _ = await link_to(b, relay=False)
+        return await owner.closed
+
+    monkeypatch.setattr("culvert_transport.link.DEAD_AFTER", 0.2)
+    assert "nothing heard" in run_without_waiting(scenario)
+
+
+def test_a12_without_tls_a_flipped_bit_would_reach_the_other_end_as_data() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        c, d = socket.socketpair()
+        relay, relay_owner, _ = await link_to(a, relay=True)
+        _connector, connector_owner, _ = await link_to(d, relay=False)
+        body = bytes(50_000)
+
+        async def passing(source: socket.socket, to: socket.socket, *, flip: bool) -> None:
+            loop = asyncio.get_running_loop()
+            for one in (source, to):
+                one.setblocking(False)
+            passed = 0
+            while data := await loop.sock_recv(source, 65_536):
+                if flip and passed < 20_000 <= passed + len(data):
+                    at = 20_000 - passed
+                    data = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+                passed += len(data)
+                await loop.sock_sendall(to, data)
+
+        tasks = [asyncio.create_task(passing(b, c, flip=True)), asyncio.create_task(passing(c, b, flip=False))]
+        await relay_owner.greeted.wait()
+        relay.session.open(Open(kind=Kind.HTTP), relay_owner, body, fin=True)
+        await connector_owner.ended.wait()
+        assert len(connector_owner.received) == len(body)
+        assert connector_owner.received != body
+        relay.close("done")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await connector_owner.closed if connector_owner.closed.done() else None
+        for sock in (b, c):
+            sock.close()
+
+    run(scenario)
+
+
 def test_a_peer_that_answers_pings_stays_and_its_round_trip_is_known() -> None:
     async def scenario() -> None:
         a, b = socket.socketpair()
