@@ -6,10 +6,13 @@ import hashlib
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+
+from culvert_connector.dialling import backoff
 
 BIG = random.Random(7).randbytes(1 << 20)
 
@@ -93,6 +96,29 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
     asyncio.run(scenario())
 
 
+RESETS = 150
+"""One every fifth of a second: half a minute."""
+
+
+def grows(dials: list[int]) -> bool:
+    """Whether dials, counted after each reset, became rarer: in the last third than in the first 15, by far."""
+    last = len(dials) // 3
+    return (dials[-1] - dials[-last - 1]) / last < 0.6 * (dials[15] - dials[0]) / 15
+
+
+def test_a9_pauses_that_do_not_grow_are_told_from_those_that_do() -> None:
+    def dials_of(schedule: Callable[[int], float]) -> list[int]:
+        """What a connector that waits by this schedule has dialled after each reset."""
+        at, starts = 0.0, []
+        for failures in range(1, 1000):
+            at += schedule(failures)
+            starts.append(at)
+        return [sum(1 for start in starts if start < 0.2 * number) for number in range(RESETS)]
+
+    assert grows(dials_of(lambda failures: backoff.delay(failures, 0.5) + 0.2))
+    assert not grows(dials_of(lambda failures: 0.3))
+
+
 def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
     tunnel: Any, network: Any, wait_for: Any
 ) -> None:
@@ -105,13 +131,13 @@ def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
             await connector.ready()
             assert (await tunnel.get()).body == b"small"
             before = relay.descriptors(), connector.descriptors()
+            tasks = await relay.metric("culvert_relay_tasks"), await connector.metric("culvert_connector_tasks")
             dials = []
-            for _ in range(50):  # ten seconds
+            for _ in range(RESETS):
                 net.reset()
                 await asyncio.sleep(0.2)
                 dials.append(net.accepted)
-            first, last = dials[14] - dials[0], dials[49] - dials[35]
-            assert last < first, "the backoff does not grow"
+            assert grows(dials), f"the backoff does not grow; dials after each reset: {dials}"
             await connector.ready()
             assert (await tunnel.get()).body == b"small"
             assert set((await slots(relay)).values()) == {1}
@@ -119,6 +145,12 @@ def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
                 lambda: relay.descriptors() <= before[0] + 1 and connector.descriptors() <= before[1] + 1,
                 f"the descriptors are back at {before}",
             )
+
+            async def back() -> bool:
+                now = await relay.metric("culvert_relay_tasks"), await connector.metric("culvert_connector_tasks")
+                return now[0] <= tasks[0] and now[1] <= tasks[1]
+
+            await wait_for(back, f"the tasks are back at {tasks}")
 
     asyncio.run(scenario())
 
