@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from culvert_protocol.codes import ResetCode
+from culvert_protocol.credit import INITIAL_WINDOW
 from culvert_protocol.frames import FIN, HEAD, FrameType, encode_frame
 from culvert_protocol.heads import Framing, ResponseHead, encode_response_head
+from culvert_relay.visitors.line import CLOSED
 from culvert_transport.sockets import SLOW_BUFFER, outgoing
 
 BAD_FIELDS = [
@@ -336,6 +338,41 @@ def test_b12_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wa
             assert line in world.edge.visitors, "cut although it reads"
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SLOW_BUFFER
         assert await slow.exactly(size - 1_600_000) == b"x" * (size - 1_600_000)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["steadily", "nothing"])
+def test_b12_what_was_written_last_waits_for_a_slow_reader_and_not_for_one_who_takes_nothing(
+    play: Any, wait_until: Any, reads: bool
+) -> None:
+    size = INITIAL_WINDOW
+
+    async def scenario(world: Any) -> None:
+        await world.connector(["app.example.com"], handler=lambda request: request.respond(200, b"x" * size))
+        slow = await world.visitor(small_buffer=True)
+        slow.reader._limit = 1000
+        slow.writer.transport.pause_reading()
+        (line,) = world.edge.visitors
+        line._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        slow.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")
+        await wait_until(lambda: line._ending == CLOSED and outgoing(line._transport) > 0, "the end of the response")
+        world.edge.stop()
+        if reads:
+            slow.writer.transport.resume_reading()
+            await slow.head()
+            slow.reader._limit = 1
+            for _ in range(6):
+                waiting = outgoing(line._transport)
+                await slow.exactly(9_000)
+                await wait_until(lambda before=waiting: outgoing(line._transport) < before, "a piece is taken")
+                world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+                assert line in world.edge.visitors, "cut although it reads"
+            assert await slow.rest() == b"x" * (size - 54_000)
+        else:
+            world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+            await wait_until(lambda: not world.edge.visitors, "the end of the connection")
+            assert world.edge.counters.limits_reached["reader"] == 1
 
     play(scenario)
 

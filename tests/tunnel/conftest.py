@@ -166,12 +166,19 @@ class Relay(Process):
     """`culvert relay run`; `http`, `https`, `tunnel` and `admin` are its ports."""
 
     def __init__(
-        self, name: str, folder: Path, ports: Mapping[str, int], issuers: list[dict[str, Any]], *, without: str = ""
+        self,
+        name: str,
+        folder: Path,
+        ports: Mapping[str, int],
+        issuers: list[dict[str, Any]],
+        *,
+        without: str = "",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.ports = ports
         self.http, self.https, self.tunnel = ports["http"], ports["https"], ports["tunnel"]
         self.admin = ports["admin"]
-        config = {
+        whole = {
             "id": name,
             "serverNames": ["localhost"],
             "listen": {
@@ -180,9 +187,10 @@ class Relay(Process):
             },
             "tls": {"certificateDir": "./certs"},
             "issuers": issuers,
+            **(config or {}),
         }
         path = folder / f"{name}.yml"
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(whole))
         super().__init__(name, folder, "relay", "run", "--config", str(path), without=without)
 
     async def ready(self) -> None:
@@ -336,10 +344,10 @@ class Tunnel:
             self.add_connector(**config)
         await asyncio.gather(*(one.ready() for one in (*self.relays, *self.connectors)))
 
-    def add_relay(self, *, without: str = "") -> Relay:
-        """Starts a relay on ports of its own; `without`: see `Process`."""
+    def add_relay(self, *, without: str = "", config: Mapping[str, Any] | None = None) -> Relay:
+        """Starts a relay on ports of its own; `config`: more keys of its file; `without`: see `Process`."""
         ports = {door: free_port() for door in ("http", "https", "tunnel", "admin")}
-        relay = Relay(f"relay-{next(self._names)}", self.folder, ports, self.issuers, without=without)
+        relay = Relay(f"relay-{next(self._names)}", self.folder, ports, self.issuers, without=without, config=config)
         self.relays.append(relay)
         return relay
 

@@ -19,7 +19,7 @@ from culvert_relay.visitors.answering import BODY, HEAD, OVER, PIPE, RESPONSE, U
 from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render_options
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
-from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN
+from culvert_relay.visitors.line import BY_HELD, BY_STREAM, CLOSED, OPEN
 from culvert_relay.visitors.opening import Forwarding
 from culvert_relay.visitors.pinning import Pin, pin_for
 from culvert_relay.visitors.redirecting import redirect
@@ -315,7 +315,11 @@ class VisitorConnection(AnsweringConnection):
     def on_deadline(self) -> None:
         """The wheel's word: a head, a body, a reader or an idle connection took too long."""
         state = self._state
-        if state == OVER or self._ending != OPEN:
+        if self._ending == CLOSED and self.takes():
+            self.edge.wheel.arm(self, self.edge.stall_ticks)
+        elif state == OVER or self._ending != OPEN:
+            if self._ending == CLOSED:
+                self.edge.counters.reach("reader")
             self._transport.abort()
         elif state == HEAD:
             if self._held:

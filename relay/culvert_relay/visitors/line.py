@@ -114,10 +114,19 @@ class VisitorLine(asyncio.Protocol):
             bound(self._transport)
         return before == self._outgoing
 
+    def takes(self) -> bool:
+        """Whether the visitor has taken something since the last look, which this is."""
+        before, self._outgoing = self._outgoing, outgoing(self._transport)
+        return self._outgoing < before
+
     def close(self) -> None:
         """Ends the connection after what was written."""
         if self._ending != CLOSED:
             self._ending = CLOSED
+            if self._transport.get_write_buffer_size():
+                # A visitor who takes nothing of it would keep the connection.
+                self._outgoing = outgoing(self._transport)
+                self.edge.wheel.arm(self, self.edge.stall_ticks)
             self._transport.close()
 
     def linger(self) -> None:
