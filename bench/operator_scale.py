@@ -1,11 +1,14 @@
 """The operator at scale: 1,000 bindings over 50 namespaces and 20 Tunnels, on a real control plane.
 
 Measures the time from the operator's start to the last binding's Ready, the writes of that, of one hostname more, of
-rest and of a restart, and the operator's CPU and memory. There are no nodes: each Tunnel's one connector Pod is given
-an address at which this process answers as a connector that has applied what it was told.
+rest and of a restart, the operator's CPU and memory, and the largest configuration: its size, and what reading and
+applying it costs a connector. There are no nodes: each Tunnel's one connector Pod is given an address at which this
+process answers as a connector that has applied what it was told. It watches ConfigMaps as connectors do.
 
     python -m bench.operator_scale
     python -m bench.operator_scale --bindings 100 --namespaces 5 --tunnels 2
+    python -m bench.operator_scale --bindings 100 --tunnels 1 --rules 50    # 5,000 rules in one Tunnel
+    python -m bench.operator_scale --keep /tmp/run                          # leaves the audit log and the operator's
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ import argparse
 import asyncio
 import base64
 import contextlib
-import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,14 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, web
 from bench.processes import cpu_seconds, free_port, resident_kib
 
+from culvert_connector.configuration import Applied
+from culvert_ingress.document import Document
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.connection import log_in
+from culvert_operator.cluster.stores import Store
+from culvert_operator.cluster.watch import Reflector
+from culvert_operator.keys import ObjectKey
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = ROOT / "hack" / "cluster" / "cluster"
@@ -50,6 +58,7 @@ class Size:
     bindings: int
     namespaces: int
     tunnels: int
+    rules: int  # of each binding
 
 
 class World:
@@ -58,6 +67,9 @@ class World:
     def __init__(self, client: Client, size: Size) -> None:
         self.client = client
         self.size = size
+        self.config_maps: Store[bytes] = Store(kinds.CONFIG_MAP, configuration)
+        self.pods: Store[Any] = Store(kinds.POD, lambda raw: raw)
+        self._changed = asyncio.Condition()
 
     async def lay_out(self) -> None:
         """Everything that people would create."""
@@ -78,7 +90,8 @@ class World:
 
     async def _binding(self, number: int) -> None:
         tunnel = f"tunnel-{number % self.size.tunnels}"
-        spec = {"tunnelRef": {"name": tunnel, "namespace": SYSTEM}, "rules": [rule(f"app-{number}")]}
+        rules = [rule(f"app-{number}-{n}" if n else f"app-{number}") for n in range(self.size.rules)]
+        spec = {"tunnelRef": {"name": tunnel, "namespace": SYSTEM}, "rules": rules}
         await self._create(kinds.BINDING, f"team-{number % self.size.namespaces}", f"app-{number}", spec)
 
     async def _create(self, kind: kinds.Kind, namespace: str, name: str, spec: Any) -> None:
@@ -101,42 +114,59 @@ class World:
             await runner.setup()
             await web.TCPSite(runner, address(number), 20241).start()
             runners.append(runner)
-        giving = asyncio.create_task(self._give_addresses())
+        self.config_maps.listen(lambda before, after: self._tell())
+        self.pods.listen(lambda before, after: self._give_address(after.raw) if after is not None else None)
+        stores = (self.config_maps, self.pods)
+        watches = [Reflector(self.client, s, namespace=SYSTEM, selector=kinds.TUNNEL_LABEL).run() for s in stores]
+        self._tasks = {asyncio.ensure_future(watch) for watch in watches}
         try:
             yield
         finally:
-            giving.cancel()
-            await asyncio.gather(giving, *(runner.cleanup() for runner in runners), return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, *(runner.cleanup() for runner in runners), return_exceptions=True)
+
+    def _tell(self) -> None:
+        async def tell() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._later(tell())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _reports(self, config_map: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        def version() -> int:
+            data = self.config_maps.get(ObjectKey(SYSTEM, config_map))
+            return Document.loads(data).version if data else 0
+
         async def report(request: web.Request) -> web.Response:
-            for _ in range(50):
-                version = await self._version(config_map)
-                if f'"{version}"' != request.headers.get("If-None-Match"):
-                    return web.json_response(applied(version), headers={"ETag": f'"{version}"'})
-                await asyncio.sleep(0.5)
-            return web.Response(status=304, headers={"ETag": f'"{version}"'})
+            known = request.headers.get("If-None-Match")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(30), self._changed:
+                    await self._changed.wait_for(lambda: f'"{version()}"' != known)
+            tag = f'"{version()}"'
+            if tag == known:
+                return web.Response(status=304, headers={"ETag": tag})
+            return web.json_response(applied(version()), headers={"ETag": tag})
 
         return report
 
-    async def _version(self, config_map: str) -> int:
-        found = await self.client.get(kinds.CONFIG_MAP, SYSTEM, config_map)
-        data = (found or {}).get("binaryData") or {}
-        return int(json.loads(gzip.decompress(base64.b64decode(data["config.json.gz"])))["version"]) if data else 0
+    def _give_address(self, pod: Any) -> None:
+        async def give() -> None:
+            with contextlib.suppress(APIError):
+                await self.client.patch(
+                    kinds.POD, SYSTEM, pod["metadata"]["name"], {"status": status}, subresource="status"
+                )
 
-    async def _give_addresses(self) -> None:
-        conditions = [{"type": "Ready", "status": "True"}]
-        while True:
-            listed = await self.client.request("GET", kinds.POD.path(SYSTEM))
-            for pod in listed["items"]:
-                if not pod.get("status", {}).get("podIP"):
-                    ip = address(int(pod["metadata"]["labels"]["culvert.dev/tunnel"].rpartition("-")[2]))
-                    status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
-                    with contextlib.suppress(APIError):
-                        await self.client.patch(
-                            kinds.POD, SYSTEM, pod["metadata"]["name"], {"status": status}, subresource="status"
-                        )
-            await asyncio.sleep(0.5)
+        if not pod.get("status", {}).get("podIP"):
+            ip = address(int(pod["metadata"]["labels"]["culvert.dev/tunnel"].rpartition("-")[2]))
+            conditions = [{"type": "Ready", "status": "True"}]
+            status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
+            self._later(give())
 
 
 class Operator:
@@ -175,6 +205,10 @@ class Operator:
         found = re.search(r'reconcile_total\{result="success"\} ([0-9.e+]+)', await self.metrics())
         return int(float(found[1])) if found else 0
 
+    def cpu(self) -> float:
+        """Seconds so far."""
+        return cpu_seconds([self.process.pid])
+
     def stop(self) -> None:
         """And wait for the end."""
         self.process.terminate()
@@ -190,6 +224,11 @@ async def each(items: Iterable[Any], do: Callable[[Any], Awaitable[object]]) -> 
             await do(item)
 
     await asyncio.gather(*(one(item) for item in items))
+
+
+def configuration(raw: Any) -> bytes:
+    """The document in a Tunnel's ConfigMap, as it is stored."""
+    return base64.b64decode((raw.get("binaryData") or {}).get("config.json.gz", ""))
 
 
 def rule(name: str) -> dict[str, Any]:
@@ -261,13 +300,13 @@ async def _measured(world: World, size: Size, kubeconfig: str, log: Path) -> dic
     try:
         found["start to converged, s"] = await until(converged, every=0.5)
         found["writes to converge"] = await operator.writes()
-        found["CPU to converge, s"] = cpu_seconds([operator.process.pid])
+        found["CPU to converge, s"] = operator.cpu()
         found["memory, MiB"] = resident_kib(operator.process.pid) / 1024
         await asyncio.sleep(REST_SECONDS)
         before = await operator.writes()
         await asyncio.sleep(REST_SECONDS)
         found[f"writes in {REST_SECONDS:.0f} s of rest"] = await operator.writes() - before
-        before = await operator.writes()
+        before, spent = await operator.writes(), operator.cpu()
         raw = await world.client.get(kinds.BINDING, "team-0", "app-0")
         assert raw is not None
         spec = {**raw["spec"], "rules": [*raw["spec"]["rules"], rule("one-more")]}
@@ -279,6 +318,7 @@ async def _measured(world: World, size: Size, kubeconfig: str, log: Path) -> dic
         found["one hostname more to Ready, s"] = await until(served, every=0.02)
         await asyncio.sleep(3)
         found["writes for one hostname more"] = await operator.writes() - before
+        found["CPU for one hostname more, s"] = operator.cpu() - spent
     finally:
         operator.stop()
     operator = Operator(kubeconfig, log)
@@ -292,7 +332,21 @@ async def _measured(world: World, size: Size, kubeconfig: str, log: Path) -> dic
         found["writes on restart"] = await operator.writes()
     finally:
         operator.stop()
-    return found
+    return found | largest(max(world.config_maps, key=len))
+
+
+def largest(data: bytes) -> dict[str, float]:
+    """The largest configuration: its size, and the CPU time that a connector takes to read it and to change to it."""
+    began = time.process_time()
+    document = Document.loads(data)
+    read = time.process_time()
+    Applied(document)
+    return {
+        "rules of the largest configuration": len(document.rules),
+        "its size in etcd, KiB": len(data) / 1024,
+        "a connector reads it, CPU ms": (read - began) * 1000,
+        "and changes to it, CPU ms": (time.process_time() - read) * 1000,
+    }
 
 
 def main() -> None:
@@ -301,7 +355,10 @@ def main() -> None:
     parser.add_argument("--bindings", type=int, default=1000)
     parser.add_argument("--namespaces", type=int, default=50)
     parser.add_argument("--tunnels", type=int, default=20)
-    size = Size(**vars(parser.parse_args()))
+    parser.add_argument("--rules", type=int, default=1, help="of each binding (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="put the audit log and the operator's log there")
+    parsed = parser.parse_args()
+    size = Size(parsed.bindings, parsed.namespaces, parsed.tunnels, parsed.rules)
     with tempfile.TemporaryDirectory(prefix="culvert-bench-") as name:
         folder = Path(name)
         options = ["--control-plane-only", "--state", str(folder / "state")]
@@ -320,8 +377,12 @@ def main() -> None:
             )
             found = asyncio.run(measure(size, status["kubeconfig"], folder / "operator.log"))
         finally:
+            if parsed.keep is not None:
+                parsed.keep.mkdir(parents=True, exist_ok=True)
+                for log in (Path(status["auditLog"]), folder / "operator.log"):
+                    shutil.copy(log, parsed.keep)
             subprocess.run([str(CLUSTER), "down", *options], check=False)
-    print(f"{size.bindings} bindings, {size.namespaces} namespaces, {size.tunnels} Tunnels")
+    print(f"{size.bindings} bindings of {size.rules} rules, {size.namespaces} namespaces, {size.tunnels} Tunnels")
     for what, figure in found.items():
         print(f"  {what:42} {figure:10.1f}")
 

@@ -1,15 +1,21 @@
-"""For every folder: Hypothesis' settings, what runs in which test process, which cases pass, what tests measured.
+"""For every folder: Hypothesis' settings, what runs in which test process, the operating system's programs, which
+cases pass, what tests measured.
 
 Hypothesis has no deadline, because a loaded machine is not a failure, and takes the same examples each run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -21,6 +27,73 @@ CULVERTS = (JSONFormatter, TextFormatter)
 
 settings.register_profile("culvert", deadline=None, derandomize=True)
 settings.load_profile("culvert")
+
+
+PACKAGES: Final = {
+    "chromium": ("chromium",),
+    "curl": ("curl",),
+    "faketime": ("faketime",),
+    "knotd": ("knot",),
+    "named": ("bind9",),
+    "nginx": ("nginx-light",),
+    "node": ("nodejs",),
+    "pdns_server": ("pdns-server", "pdns-backend-sqlite3"),
+    "promtool": ("prometheus",),
+    "ssh": ("openssh-client",),
+    "sshd": ("openssh-server",),
+    "systemd-analyze": ("systemd",),
+}
+"""The Debian packages of the real clients and servers that tests run."""
+ADMINISTRATION: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+CLUSTER: Final = str(Path(__file__).resolve().parent.parent / "hack" / "cluster" / "cluster")
+REQUIRED: Final = os.environ.get("REQUIRE_CLUSTER") == "1"
+
+
+def _unavailable(why: str) -> NoReturn:
+    """Skips, except in CI, where a missing program is a failure as a missing cluster is."""
+    if REQUIRED:
+        pytest.fail(f"REQUIRE_CLUSTER=1 is set, but {why}")
+    pytest.skip(why)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=ADMINISTRATION)
+    if found is not None:
+        return found
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES[name]]
+    if os.environ.get("NO_INSTALL") == "1" or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        _unavailable(f"{name} is not installed; on Debian, as root: {' '.join(command)}")
+    with Path("/tmp/culvert-tests-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same
+        # RUNLEVEL: the packages' own services must not be started on ports 22, 53 and 80.
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        for step in (["apt-get", "update", "-qq"], command):
+            done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False, timeout=240)
+            if done.returncode != 0:
+                _unavailable(f"{name} cannot be installed: `{' '.join(step)}` ended with {done.returncode}")
+    found = shutil.which(name, path=ADMINISTRATION)
+    assert found is not None, f"{PACKAGES[name][0]} was installed and has no {name}"
+    return found
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """``program(name)``: the path of a program of the operating system, installed when it can be."""
+    return _program
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], str]:
+    """``built(name)``: the path of a program that hack/cluster builds from source; in CI it is built if need be."""
+
+    def path(name: str) -> str:
+        verb = ["build", name] if REQUIRED else ["path", name]
+        done = subprocess.run([CLUSTER, *verb], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            _unavailable(f"{name} is not built; run `hack/cluster/cluster build {name}` once: {done.stderr.strip()}")
+        return subprocess.run([CLUSTER, "path", name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    return path
 
 
 @pytest.fixture(autouse=True)

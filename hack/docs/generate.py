@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the reference pages: docs/crd.md from crds/, docs/troubleshooting.md from the operator's table of reasons,
-docs/metrics.md from the roles' metrics, docs/errors.md from the table of `Culvert-Error`.
+docs/metrics.md from the roles' metrics, docs/errors.md from the table of `Culvert-Error`, docs/chart.md from the
+chart's values.
 
     python hack/docs/generate.py           write them
     python hack/docs/generate.py --check   exit 1, naming the files, when they are not what would be written
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chart_page
 import metrics_page
 import yaml
 
@@ -124,6 +126,7 @@ PAGES = {
     "docs/troubleshooting.md": troubleshooting,
     "docs/metrics.md": lambda: metrics_page.page(COMMAND),
     "docs/errors.md": reference,
+    "docs/chart.md": lambda: chart_page.page(COMMAND),
 }
 
 

@@ -32,7 +32,7 @@ Ties between bindings that ask at once are broken by age, namespace and name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
@@ -63,13 +63,22 @@ Verdict = Candidate | Rejected | Awaiting
 
 
 class Register:
-    """The claims of the cluster (and those about to be created), asked by hostname and by relation."""
+    """The claims of the cluster, asked by hostname and by relation; ``beneath`` is a register that this one extends.
 
-    def __init__(self, claims: Iterable[Claim]) -> None:
+    An extended register costs what is added to it: a plan adds the claims that it is about to create.
+    """
+
+    def __init__(self, claims: Iterable[Claim] = (), *, beneath: Register | None = None) -> None:
+        self._beneath = beneath
         self._by_hostname: dict[str, Claim] = {}
         self._below: dict[str, list[Claim]] = defaultdict(list)
         for claim in claims:
             self.add(claim)
+
+    def __iter__(self) -> Iterator[Claim]:
+        if self._beneath is not None:
+            yield from self._beneath
+        yield from self._by_hostname.values()
 
     def add(self, claim: Claim) -> None:
         """Take a claim into account."""
@@ -81,17 +90,24 @@ class Register:
 
     def get(self, hostname: str) -> Claim | None:
         """The claim of exactly this hostname."""
-        return self._by_hostname.get(hostname)
+        found = self._by_hostname.get(hostname)
+        return found if found is not None or self._beneath is None else self._beneath.get(hostname)
+
+    def _under(self, suffix: str) -> Iterator[Claim]:
+        """The claims below a suffix, its wildcard included."""
+        if self._beneath is not None:
+            yield from self._beneath._under(suffix)
+        yield from self._below.get(suffix, ())
 
     def conflicting(self, hostname: str, namespace: str) -> list[Claim]:
         """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim."""
         found = []
         for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
-            above = self._by_hostname.get(f"*.{suffix}")
+            above = self.get(f"*.{suffix}")
             if above is not None:
                 found.append(above)
         if is_wildcard(hostname):
-            found += self._below.get(hostname[2:], ())
+            found += self._under(hostname[2:])
         others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
         related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
         return sorted(related, key=_age)
@@ -108,23 +124,23 @@ def _age(claim: Claim) -> tuple[str, str]:
 def arbitrate(
     tunnel: ObjectKey,
     candidates: Sequence[Candidate],
-    claims: Mapping[str, Claim],
+    stored: Register,
     *,
     in_use: Callable[[str], bool],
     now: float,
 ) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
-    """The operations on claims, and the hostnames that are about to change hands inside this Tunnel.
+    """The operations on the ``stored`` claims, and the hostnames that are about to change hands inside this Tunnel.
 
     ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
     record of this Tunnel is still left for a hostname that nobody wants any more.
     """
-    register = Register(claims.values())
+    register = Register(beneath=stored)
     demands: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
         demands[candidate.hostname].append(candidate)
     concerned = {
         c.hostname
-        for c in claims.values()
+        for c in stored
         if c.hostname not in demands and (c.tunnel == tunnel or any(w.tunnel == tunnel for w in c.waiting))
     }
     clerk = _Clerk(tunnel, register, in_use, timestamp(now))

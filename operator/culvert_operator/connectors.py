@@ -2,9 +2,12 @@
 
 Responsible for: one poll per Pod, bounded in time and size, and the last report of each. Must not know: what a report
 means for a condition.
-Invariants: a Pod that its kubelet calls ready and that cannot be asked is ``None``, never an old report older than
-``LOST`` seconds; one that is only starting is nothing yet; polls of Pods that went away end; a change of a report or of
-a Pod's readiness marks its Tunnel, nothing else does.
+Invariants: a Pod that its kubelet calls ready and that could not be asked for ``LOST`` seconds is ``None``; one that is
+only starting is nothing yet; polls of Pods that went away end; a change of a report or of a Pod's readiness marks its
+Tunnel, nothing else does.
+
+A question that times out is no evidence on a busy machine, where everything is late: only questions that failed again
+and again are, lest every binding's status be written twice for each delay.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -31,8 +34,9 @@ from culvert_operator.reports import ConnectorReport, parse_report
 PORT_NAME = "metrics"
 DEFAULT_PORT = 20241
 WAIT_SECONDS = 30
-FIRST_SECONDS = 3.0
+FIRST_SECONDS = 5.0
 LOST = 20.0
+FEWEST = 3
 MAX_BYTES = 4 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -55,11 +59,17 @@ class _Pod:
 
 
 @dataclass(slots=True)
+class _Failing:
+    since: float
+    tries: int = 0
+
+
+@dataclass(slots=True)
 class _Poll:
     target: Target
     task: asyncio.Task[None]
     report: ConnectorReport | None = None
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: bool = False  # it answered, or was given up
 
 
 def tunnel_of_pod(pod: Object) -> ObjectKey | None:
@@ -96,9 +106,16 @@ def _port(pod: Object) -> int:
 class Connectors:
     """The polls of all connector Pods; feed it the Pods' store, ask it for reports."""
 
-    def __init__(self, changed: Callable[[ObjectKey], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        changed: Callable[[ObjectKey], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        first_seconds: float = FIRST_SECONDS,
+    ) -> None:
         self._changed = changed
         self._clock = clock
+        self._first_seconds = first_seconds
         self._pods: dict[ObjectKey, dict[str, _Pod]] = {}  # Tunnel → by the Pod's name
         self._polls: dict[str, _Poll] = {}  # by the Pod's uid
         self._session: aiohttp.ClientSession | None = None
@@ -136,16 +153,15 @@ class Connectors:
             poll.task.cancel()
         self._changed(tunnel)
 
-    async def reports(self, tunnel: ObjectKey) -> Mapping[str, ConnectorReport | None]:
-        """The last report of each Pod that reported, None for one that is ready and does not answer. Waits until each
-        Pod that has an address was asked once, so that a restart of the operator does not see its connectors as lost.
+    def reports(self, tunnel: ObjectKey) -> Mapping[str, ConnectorReport | None] | None:
+        """The last report of each Pod that reported, None for one that is ready and does not answer.
+
+        None instead of them all while a Pod that has an address was not heard yet: an operator that begins must not
+        see its connectors as lost. The answer, or giving up, marks the Tunnel.
         """
-        for pod in list(self._pods.get(tunnel, {}).values()):
-            poll = self._polls.get(pod.uid)
-            if poll is not None and not poll.answered.is_set():
-                await asyncio.wait([poll.task, first := asyncio.ensure_future(poll.answered.wait())],
-                                   return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-                first.cancel()
+        polls = (self._polls.get(pod.uid) for pod in self._pods.get(tunnel, {}).values())
+        if any(poll is not None and not poll.heard for poll in polls):
+            return None
         found: dict[str, ConnectorReport | None] = {}
         for name, pod in sorted(self._pods.get(tunnel, {}).items()):
             poll = self._polls.get(pod.uid)
@@ -165,10 +181,9 @@ class Connectors:
             await self._session.close()
 
     async def _ask(self, target: Target) -> None:
-        backoff = Backoff(first=0.5, most=10.0, random=random.random)
+        backoff = Backoff(first=0.5, most=5.0, random=random.random)
         etag = ""
-        reached = self._clock()
-        tries = 0
+        failing: _Failing | None = None
         while True:
             try:
                 report, etag = await self._once(target, etag)
@@ -176,15 +191,15 @@ class Connectors:
                 raise
             except Exception as error:
                 # Whatever a connector sends, or does not, the poll goes on.
-                tries += 1
                 _log.debug("a connector cannot be asked", extra={"fields": {"url": target.url, "error": repr(error)}})
                 etag = ""
-                poll = self._polls.get(target.uid)
-                if poll is None or self._clock() - reached > LOST or (poll.report is None and tries >= 2):
+                failing = failing or _Failing(self._clock())
+                failing.tries += 1
+                if self._is_lost(target, failing, late=isinstance(error, TimeoutError)):
                     self._tell(target, None)
                 await asyncio.sleep(backoff.next())
                 continue
-            tries, reached = 0, self._clock()
+            failing = None
             backoff.reset()
             if report is not None:
                 self._tell(target, report)
@@ -192,13 +207,26 @@ class Connectors:
                 # Without a tag the next answer comes at once: a connector must not make us spin.
                 await asyncio.sleep(1.0)
 
+    def _is_lost(self, target: Target, failing: _Failing, *, late: bool) -> bool:
+        """Whether a connector that cannot be asked is given up."""
+        poll = self._polls.get(target.uid)
+        pod = self._pods.get(target.tunnel, {}).get(target.pod)
+        if poll is None:
+            return True
+        if not poll.heard and (not late or pod is None or not pod.ready):
+            # One that starts refuses; its Tunnel's work must not wait for longer than a second.
+            return failing.tries >= 2
+        return failing.tries >= FEWEST and self._clock() - failing.since > LOST
+
     async def _once(self, target: Target, etag: str) -> tuple[ConnectorReport | None, str]:
         """One poll: the new report (None when nothing changed) and its tag. Raises for anything else."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         query = {"wait": f"{WAIT_SECONDS}s", "etag": etag} if etag else {}
-        limits = aiohttp.ClientTimeout(total=WAIT_SECONDS + 10.0 if etag else FIRST_SECONDS, connect=FIRST_SECONDS)
+        limits = aiohttp.ClientTimeout(
+            total=WAIT_SECONDS + 10.0 if etag else self._first_seconds, connect=FIRST_SECONDS
+        )
         async with self._session.get(
             target.url,
             params=query,
@@ -225,8 +253,7 @@ class Connectors:
         poll = self._polls.get(target.uid)
         if poll is None:
             return
-        fresh = not poll.answered.is_set()
-        poll.answered.set()
+        fresh, poll.heard = not poll.heard, True
         if fresh or poll.report != report:
             poll.report = report
             self._changed(target.tunnel)

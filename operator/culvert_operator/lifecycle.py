@@ -8,12 +8,11 @@ Invariants: an object keeps our finalizer for as long as something outside it ex
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from typing import Literal
 
 from culvert_ingress.document import Document
-from culvert_operator.api.binding import Binding, Published
 from culvert_operator.api.claim import Claim, milliseconds
 from culvert_operator.api.meta import Meta
 from culvert_operator.api.tunnel import Tunnel
@@ -60,29 +59,20 @@ def gives_up(snapshot: Snapshot) -> bool:
     return snapshot.now * 1000 >= milliseconds(tunnel.meta.deleted) + GIVE_UP_SECONDS * 1000
 
 
-def holds(
-    binding: Binding,
-    key: ObjectKey,
-    *,
-    listed: Collection[Published],
-    claims: Iterable[Claim],
-    route: Document | None,
-) -> bool:
-    """Whether anything of ``binding`` is left in the Tunnel ``key``, as the stored objects say.
+def holders(key: ObjectKey, *, claims: Iterable[Claim], route: Document | None) -> frozenset[ObjectKey]:
+    """The bindings of which a claim, a place among those who wait, or a route is left in the Tunnel ``key``.
 
     ``route`` is the present configuration; None when routes go with the Tunnel itself.
     """
-    if listed:
-        return True
-    meta = binding.meta
+    found: set[ObjectKey] = set()
     for claim in claims:
-        owned = claim.tunnel == key and claim.namespace == meta.namespace
-        if owned and any(path.binding == meta.name for path in claim.paths):
-            return True
-        if any(w.tunnel == key and w.key == meta.key for w in claim.waiting):
-            return True
-    prefix = f"{meta.namespace}/{meta.name}/"
-    return route is not None and any(rule.id.startswith(prefix) for rule in route.rules)
+        if claim.tunnel == key:
+            found.update(ObjectKey(claim.namespace, path.binding) for path in claim.paths)
+        found.update(waiter.key for waiter in claim.waiting if waiter.tunnel == key)
+    for rule in route.rules if route is not None else ():
+        namespace, _, rest = rule.id.partition("/")
+        found.add(ObjectKey(namespace, rest.partition("/")[0]))
+    return frozenset(found)
 
 
 def add_finalizer(kind: Literal["Tunnel", "TunnelBinding"], meta: Meta) -> FinalizerOp | None:

@@ -26,8 +26,9 @@ from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.leadership.fence import Fence, NotLeader
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
+from culvert_operator.revoking.herald import Herald
 from culvert_operator.worker import Retry
-from culvert_operator.world import Plan, Snapshot, StatusPatch
+from culvert_operator.world import FinalizerOp, Plan, Revoke, Snapshot, StatusPatch
 from culvert_protocol.keys import generate_key
 
 MAX_ROUNDS = 20
@@ -47,6 +48,7 @@ class Reconciler:
     gatherer: Gatherer
     publishing: Publishing
     issuer: Issuer
+    herald: Herald
     metrics: Metrics
     fence: Fence
     plan: Callable[[Snapshot], Plan]
@@ -61,6 +63,8 @@ class Reconciler:
                 snapshot = await self.gatherer.snapshot(key, self.refused.get(key, {}))
             except APIError as error:
                 raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
+            if snapshot is None:
+                return None
             planned = self.plan(snapshot)
             if self._forget(key, planned):
                 continue
@@ -105,12 +109,13 @@ class Reconciler:
 
     async def _carry_out(self, planned: Plan, snapshot: Snapshot) -> Outcome:
         outcome = Outcome()
-        for op in planned.finalizers_add:
-            if not await self.hand.finalizer(op, outcome, add=True):
-                return outcome
+        if not await self._secure(planned, outcome):
+            return outcome
         await _each(planned.claims, lambda claim: self.hand.claim(claim, outcome))
         if planned.claims and outcome.written:
             return outcome
+        if planned.revocation is not None:
+            await self._revoke(planned.revocation, outcome)
         await self._children(planned, outcome)
         done: set[tuple[str, ObjectKey]] = set()
 
@@ -121,13 +126,36 @@ class Reconciler:
         await _each(planned.statuses, write)
         await self._dns(planned, snapshot, outcome)
         pending = {(status.kind, status.key) for status in planned.statuses} - done
-        for event in planned.events:
-            # An Event tells of a transition; one that was not written down will be told when it is.
-            if (event.kind, event.key) not in pending:
-                await post(self.client, event, now=self.now(), instance=self.instance)
-        for op in planned.finalizers_remove:
+        # An Event tells of a transition; one that was not written down will be told when it is.
+        told = [event for event in planned.events if (event.kind, event.key) not in pending]
+        await _each(told, lambda event: post(self.client, event, now=self.now(), instance=self.instance))
+
+        async def let_go(op: FinalizerOp) -> None:
             await self.hand.finalizer(op, outcome, add=False)
+
+        await _each(planned.finalizers_remove, let_go)
         return outcome
+
+    async def _secure(self, planned: Plan, outcome: Outcome) -> bool:
+        """Add the finalizers; whether to go on. Nothing is claimed for a binding without one, so that a binding that
+        cannot have one (somebody's admission refuses it) holds up no other; for a Tunnel without one nothing is made.
+        """
+        bare: list[FinalizerOp] = []
+
+        async def secure(op: FinalizerOp) -> None:
+            if not await self.hand.finalizer(op, outcome, add=True):
+                bare.append(op)
+
+        await _each(planned.finalizers_add, secure)
+        return not any(op.kind == "Tunnel" for op in bare)
+
+    async def _revoke(self, wanted: Revoke, outcome: Outcome) -> None:
+        try:
+            await self.herald.record(wanted)
+        except APIError as error:
+            outcome.failed(f"the revocation of {wanted.tunnel}", error)
+        else:
+            outcome.written += 1
 
     async def _children(self, planned: Plan, outcome: Outcome) -> None:
         if planned.credential is not None:

@@ -62,6 +62,7 @@ class Workers:
         self._watcher = watcher or Watcher()
         self._keys: dict[ObjectKey, _Key] = {}
         self._slots = asyncio.Semaphore(concurrency)
+        self._dirty = 0
         self._paused = True
         self._closed = False
 
@@ -73,8 +74,7 @@ class Workers:
         if state is None:
             backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=random.random)
             state = self._keys[key] = _Key(backoff)
-        state.dirty = True
-        self._watcher.depth(sum(s.dirty for s in self._keys.values()))
+        self._set(state, dirty=True)
         self._start(key, state)
 
     def resume(self) -> None:
@@ -92,7 +92,7 @@ class Workers:
                 state.timer.cancel()
                 state.timer = None
             if state.task is not None:
-                state.dirty = True
+                self._set(state, dirty=True)
                 state.task.cancel()
                 tasks.append(state.task)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,6 +115,11 @@ class Workers:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._keys.clear()
 
+    def _set(self, state: _Key, *, dirty: bool) -> None:
+        self._dirty += dirty - state.dirty
+        state.dirty = dirty
+        self._watcher.depth(self._dirty)
+
     def _start(self, key: ObjectKey, state: _Key) -> None:
         if self._paused or state.task is not None or not state.dirty:
             return
@@ -127,8 +132,7 @@ class Workers:
                 if state.timer is not None:
                     state.timer.cancel()
                     state.timer = None
-                state.dirty = False
-                self._watcher.depth(sum(s.dirty for s in self._keys.values()))
+                self._set(state, dirty=False)
                 again = await self._once(key, state)
         finally:
             state.task = None

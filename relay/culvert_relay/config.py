@@ -30,7 +30,7 @@ __all__ = ["Address", "ConfigError", "Front", "IssuerConfig", "Listen", "RelayCo
 
 CONFIG_VARIABLE: Final = "CULVERT_CONFIG"
 MAX_FILE: Final = 1 << 20
-KEYS: Final = frozenset({"id", "serverNames", "listen", "tls", "issuers", "stateFile", "drainDelay"})
+KEYS: Final = frozenset({"id", "serverNames", "listen", "tls", "issuers", "stateFile", "drainDelay", "gracePeriod"})
 DEFAULT_ADMIN: Final = "127.0.0.1:9901"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
@@ -83,6 +83,20 @@ class RelayConfig:
     state_file: Path | None = None
     drain_delay: float = 0.0
     """Seconds between being unready and taking nothing new, for load balancers to look elsewhere."""
+    grace_period: float = 30.0
+    """Seconds that requests under way then have to end."""
+
+
+WRITTEN: Final[Mapping[str, str]] = {
+    "server_names": "serverNames",
+    "certificate_dir": "tls",
+    "front": " or ".join(sorted(config_front.KEYS)),
+    "access": " or ".join(sorted(config_access.KEYS)),
+    "state_file": "stateFile",
+    "drain_delay": "drainDelay",
+    "grace_period": "gracePeriod",
+}
+"""The keys of the file behind each attribute of `RelayConfig`, where the two differ."""
 
 
 def config_path(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -136,6 +150,7 @@ def parse_config(data: bytes, *, folder: Path) -> RelayConfig:
         access=config_access.read_access(top, folder),
         state_file=_path(top["stateFile"], "stateFile", folder) if "stateFile" in top else None,
         drain_delay=_seconds(top.get("drainDelay", "0s"), "drainDelay", least=0, most=600),
+        grace_period=_seconds(top.get("gracePeriod", "30s"), "gracePeriod", least=1, most=3_600),
     )
 
 

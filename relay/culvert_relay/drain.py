@@ -14,7 +14,6 @@ from typing import Final
 from culvert_relay.edge import Edge
 from culvert_relay.tunnels.tunnels import Tunnels
 
-DEADLINE_SECONDS: Final = 30.0
 _LOOK_EVERY: Final = 0.05
 logger = logging.getLogger(__name__)
 
@@ -33,8 +32,8 @@ async def drain(
     *,
     close_listeners: Callable[[], None],
     force: asyncio.Event,
-    deadline: float = DEADLINE_SECONDS,
-    delay: float = 0.0,
+    deadline: float,
+    delay: float,
 ) -> Outcome:
     """Drains visitors and sessions; `deadline` is in seconds from when that begins, `delay` seconds from now.
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from culvert_relay.config import ConfigError, config_path, read_config
-from culvert_relay.drain import DEADLINE_SECONDS
 from culvert_relay.relay import Materials, Relay, read_materials
 from culvert_transport import logs
 from culvert_transport.loop import run as run_loop
@@ -54,7 +53,7 @@ def validate(path: Path | None = None) -> int:
     return 0
 
 
-async def serve(materials: Materials, *, deadline: float = DEADLINE_SECONDS) -> int:
+async def serve(materials: Materials) -> int:
     """Runs a relay until a signal, then drains it. Returns the exit code; raises ConfigError if it cannot listen."""
     loop = asyncio.get_running_loop()
     stop, force = asyncio.Event(), asyncio.Event()
@@ -75,7 +74,7 @@ async def serve(materials: Materials, *, deadline: float = DEADLINE_SECONDS) -> 
         await relay.start()
         await stop.wait()
         logger.info("draining")
-        await relay.drain(force=force, deadline=deadline)
+        await relay.drain(force=force)
         await relay.close()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -21,7 +21,7 @@ from culvert_relay.access.marking import Marking
 from culvert_relay.admin import AdminView, start_admin
 from culvert_relay.certificates import CertificateStore
 from culvert_relay.config import Address, ConfigError, RelayConfig
-from culvert_relay.drain import DEADLINE_SECONDS, Outcome, drain
+from culvert_relay.drain import Outcome, drain
 from culvert_relay.edge import Edge
 from culvert_relay.issuers import Issuers, read_issuers
 from culvert_relay.listeners import Door, Listener, bind
@@ -165,7 +165,7 @@ class Relay:
             },
         )
 
-    async def drain(self, *, force: asyncio.Event, deadline: float = DEADLINE_SECONDS) -> Outcome:
+    async def drain(self, *, force: asyncio.Event) -> Outcome:
         """Goes down in order; see `culvert_relay.drain`."""
         self._leaving = True
         return await drain(
@@ -173,7 +173,7 @@ class Relay:
             self.tunnels,
             close_listeners=self._close_listeners,
             force=force,
-            deadline=deadline,
+            deadline=self._config.grace_period,
             delay=self._config.drain_delay,
         )
 

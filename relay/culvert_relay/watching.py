@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from culvert_relay.certificates import CertificateStore
-from culvert_relay.config import ConfigError, IssuerConfig, RelayConfig, read_config
+from culvert_relay.config import WRITTEN, ConfigError, IssuerConfig, RelayConfig, read_config
 from culvert_relay.issuers import Issuers, read_issuers
 
 EVERY_SECONDS: Final = 2.0
@@ -117,7 +117,7 @@ class FileWatch:
         self.config_problem = ""
         names = [one.name for one in fields(config) if getattr(config, one.name) != getattr(fresh, one.name)]
         if waiting := [name for name in names if name != "issuers"]:
-            logger.warning("changes that need a restart: %s", ", ".join(waiting))
+            logger.warning("changes that need a restart: %s", ", ".join(WRITTEN.get(name, name) for name in waiting))
         self._config, self._issuers = fresh, fresh.issuers
         self._seen = await asyncio.to_thread(self._signatures)
         logger.info("configuration read anew", extra={"fields": {"issuers": len(issuers.by_id)}})

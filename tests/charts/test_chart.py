@@ -1,7 +1,7 @@
 """The chart as helm renders it; tests/cluster/test_chart.py has it judged by a real API server."""
 
 import argparse
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from culvert_operator.children.metadata import labels
 from culvert_operator.flags import add_arguments, from_args
 from culvert_operator.leadership.election import Terms
 from culvert_relay.config import parse_config
@@ -24,17 +25,8 @@ Render = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def helm() -> str:
-    found = shutil.which("helm")
-    if found:
-        return found
-    cluster = str(REPOSITORY / "hack" / "cluster" / "cluster")
-    verb = ["build", "helm"] if os.environ.get("REQUIRE_CLUSTER") == "1" else ["path", "helm"]
-    done = subprocess.run([cluster, *verb], capture_output=True, text=True, check=False)
-    if done.returncode:
-        assert os.environ.get("REQUIRE_CLUSTER") != "1", done.stderr
-        pytest.skip("helm is missing: run `hack/cluster/cluster build helm`")
-    return subprocess.run([cluster, "path", "helm"], capture_output=True, text=True, check=True).stdout.strip()
+def helm(built: Callable[[str], str]) -> str:
+    return shutil.which("helm") or built("helm")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +93,77 @@ def test_the_relay_trusts_the_operators_key_and_has_its_certificate(render: Rend
 def test_the_relays_configuration_is_one_that_the_relay_accepts(render: Render, tmp_path: Path) -> None:
     text = objects(render(*RELAY))["ConfigMap", "culvert-relay"]["data"]["relay.yml"]
     assert parse_config(text.encode(), folder=tmp_path).issuers[0].hostnames == ("*.example.com",)
+
+
+def test_further_keys_of_relay_yml_are_read_by_the_relay(render: Render, tmp_path: Path) -> None:
+    values = (
+        "relay.config.limits.connections=7",
+        "relay.config.accessLog.output=stdout",
+        "relay.gracePeriodSeconds=90",
+    )
+    text = objects(render(*RELAY, *values))["ConfigMap", "culvert-relay"]["data"]["relay.yml"]
+    config = parse_config(text.encode(), folder=tmp_path)
+    assert (config.front.limits.connections, config.grace_period) == (7, 90)
+    assert config.access.log is not None
+    pod = objects(render(*RELAY, *values))["StatefulSet", "culvert-relay"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 90
+    mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert str(config.state_file.parent) in mounts if config.state_file else False
+
+
+def test_a_change_of_what_a_relay_serves_restarts_none_and_any_other_does(render: Render) -> None:
+    def template(*values: str) -> Any:
+        return objects(render(*RELAY, *values))["StatefulSet", "culvert-relay"]["spec"]["template"]
+
+    assert template() == template("relay.hostnames={a.example.com}") == template("relay.tcpPorts={20022}")
+    assert template() != template("relay.config.timeouts.idle=9s")
+
+
+def test_visitors_addresses_are_kept_where_a_service_can(render: Render) -> None:
+    def service(*values: str) -> Any:
+        return objects(render(*RELAY, *values))["Service", "culvert-relay"]["spec"]
+
+    assert "externalTrafficPolicy" not in service()  # the API server refuses it for a ClusterIP
+    assert service("relay.service.type=LoadBalancer")["externalTrafficPolicy"] == "Local"
+    balanced = ("relay.service.type=LoadBalancer", "relay.service.loadBalancerSourceRanges={192.0.2.0/24}")
+    assert service(*balanced)["loadBalancerSourceRanges"] == ["192.0.2.0/24"]
+
+
+def test_prometheus_is_told_where_every_role_answers(render: Render) -> None:
+    wanted = ("metrics.podMonitors.enabled=true", "metrics.podMonitors.labels.release=monitoring")
+    assert not [kind for kind, _ in objects(render(*RELAY)) if kind in ("PodMonitor", "PrometheusRule")]
+    made = objects(render(*RELAY, *wanted, "operator.tunnelNamespaces={a,b}"))
+    for role, workload in (("operator", "Deployment"), ("relay", "StatefulSet")):
+        monitor = made["PodMonitor", f"culvert-{role}"]
+        pods = made[workload, f"culvert-{role}"]["spec"]["template"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= pods["metadata"]["labels"].items()
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] in {port["name"] for port in pods["spec"]["containers"][0]["ports"]}
+        assert monitor["metadata"]["labels"]["release"] == "monitoring"
+    connectors = made["PodMonitor", "culvert-connector"]["spec"]
+    assert connectors["selector"]["matchLabels"].items() <= labels("main").items()
+    assert connectors["namespaceSelector"] == {"matchNames": ["a", "b"]}
+    everywhere = objects(render(*wanted, "operator.tunnelNamespaces={*}"))
+    assert everywhere["PodMonitor", "culvert-connector"]["spec"]["namespaceSelector"] == {"any": True}
+    assert ("PodMonitor", "culvert-relay") not in everywhere
+
+
+def test_alerts_are_ones_that_prometheus_reads_and_ask_metrics_that_there_are(
+    render: Render, program: Callable[[str], str]
+) -> None:
+    file = CHART / "alerts.yaml"
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rendered = objects(render("metrics.prometheusRule.enabled=true"))["PrometheusRule", "culvert"]
+    assert rendered["spec"] == yaml.safe_load(file.read_text())
+    known = set(re.findall(r"^\| `(culvert_[a-z_]+)`", (REPOSITORY / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    for rule in rendered["spec"]["groups"][0]["rules"]:
+        asked = set(re.findall(r"culvert_[a-z_]+", rule["expr"]))
+        assert asked
+        assert asked <= known, rule["alert"]
+        assert {"summary", "description"} == rule["annotations"].keys()
 
 
 def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_path: Path) -> None:
@@ -175,6 +238,9 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
         (("relay.replica=2",), "replica"),
         ((*RELAY, "relay.service.type=Ingress"), "service/type"),
         (("operator.allowedHostnames={Example.com}",), "allowedHostnames"),
+        ((*RELAY, "relay.config.listen.http={:80}"), "listen"),
+        ((*RELAY, "relay.config.accessLog.output=/var/log/a"), "output"),
+        (("metrics.podMonitors.interval=often",), "interval"),
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
         (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],

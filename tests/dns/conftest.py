@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import itertools
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -37,9 +35,6 @@ from culvert_operator.dns.provider import DNSProvider, ProviderConfig, provider
 from culvert_operator.dns.providers.rdata import record_sets
 from culvert_operator.dns.providers.webhook.server import WebhookServer
 
-PACKAGES = {"named": "bind9", "knotd": "knot", "pdns_server": "pdns-server", "faketime": "faketime"}
-ALSO = {"pdns-server": ["pdns-backend-sqlite3"]}
-SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 COPIES = 60
 
 SEED = """\
@@ -126,34 +121,6 @@ def free_port() -> int:
             except OSError:
                 continue
             return int(tcp.getsockname()[1])
-
-
-def _program(name: str) -> str:
-    """Where the program is, installed when it can be; else the test is skipped with the reason."""
-    found = shutil.which(name, path=SEARCH_PATH)
-    if found is not None:
-        return found
-    package = PACKAGES[name]
-    command = ["apt-get", "install", "-y", "--no-install-recommends", package, *ALSO.get(package, [])]
-    if os.environ.get("NO_INSTALL") == "1" or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip(f"{name} is not installed; on Debian, as root: {' '.join(command)}")
-    with Path("/tmp/culvert-tests-apt.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same
-        # RUNLEVEL: the packages' own services must not be started on port 53.
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for step in (["apt-get", "update", "-qq"], command):
-            done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False, timeout=240)
-            if done.returncode != 0:
-                pytest.skip(f"{name} cannot be installed: `{' '.join(step)}` ended with {done.returncode}")
-    found = shutil.which(name, path=SEARCH_PATH)
-    assert found is not None, f"{package} was installed and has no {name}"
-    return found
-
-
-@pytest.fixture(scope="session")
-def program() -> Callable[[str], str]:
-    """``program(name)``: the path of a DNS server's program; skips when there is none."""
-    return _program
 
 
 def ask(port: int, name: str, kind: str) -> set[str]:
@@ -255,9 +222,8 @@ class Daemon:
         )
 
 
-def bind(folder: Path, keys: dict[str, Key]) -> Daemon:
+def bind(program: str, folder: Path, keys: dict[str, Key]) -> Daemon:
     """BIND 9."""
-    program = _program("named")
     daemon = Daemon("bind", folder, keys, port=free_port())
     lines = [f'key "{k.name}" {{ algorithm {k.algorithm}; secret "{k.secret}"; }};' for k in keys.values()]
     lines += [
@@ -281,9 +247,8 @@ def bind(folder: Path, keys: dict[str, Key]) -> Daemon:
     return daemon
 
 
-def knot(folder: Path, keys: dict[str, Key]) -> Daemon:
+def knot(program: str, folder: Path, keys: dict[str, Key]) -> Daemon:
     """Knot DNS."""
-    program = _program("knotd")
     daemon = Daemon("knot", folder, keys, port=free_port())
     lines = ["server:", f"  listen: 127.0.0.1@{daemon.port}", f"  rundir: {folder}", "  tcp-workers: 1", "key:"]
     for k in keys.values():
@@ -301,12 +266,9 @@ def knot(folder: Path, keys: dict[str, Key]) -> Daemon:
     return daemon
 
 
-def powerdns(folder: Path, keys: dict[str, Key]) -> Daemon:
+def powerdns(program: str, folder: Path, keys: dict[str, Key]) -> Daemon:
     """PowerDNS over SQLite."""
-    program = _program("pdns_server")
     schema = Path("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
-    if not schema.exists():
-        pytest.skip("pdns-backend-sqlite3 is not installed; on Debian, as root: apt-get install pdns-backend-sqlite3")
     daemon = Daemon("powerdns", folder, keys, port=free_port())
     (folder / "pdns.conf").write_text(
         f"launch=gsqlite3\ngsqlite3-database={folder}/pdns.db\ngsqlite3-dnssec=yes\nlocal-address=127.0.0.1\n"
@@ -347,7 +309,19 @@ def powerdns(folder: Path, keys: dict[str, Key]) -> Daemon:
     return daemon
 
 
-MAKERS: dict[str, Callable[[Path, dict[str, Key]], Daemon]] = {"bind": bind, "knot": knot, "powerdns": powerdns}
+MAKERS: dict[str, tuple[str, Callable[[str, Path, dict[str, Key]], Daemon]]] = {
+    "bind": ("named", bind),
+    "knot": ("knotd", knot),
+    "powerdns": ("pdns_server", powerdns),
+}
+"""A kind's program, and what writes its configuration."""
+
+
+def daemon(kind: str, program: Callable[[str], str], folder: Path) -> Daemon:
+    """A server with fresh keys that is not started yet."""
+    name, make = MAKERS[kind]
+    keys = {"culvert": _key("culvert"), "long": _key("long", "hmac-sha512"), "reader": _key("reader")}
+    return make(program(name), folder, keys)
 
 
 @pytest.fixture(scope="session")
@@ -357,32 +331,27 @@ def free() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Daemon]]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
+) -> Iterator[Callable[[str], Daemon]]:
     """``server(kind)``: one running server per kind for all tests of this process."""
     running: dict[str, Daemon] = {}
 
     def get(kind: str) -> Daemon:
         if kind not in running:
-            keys = {"culvert": _key("culvert"), "long": _key("long", "hmac-sha512"), "reader": _key("reader")}
-            daemon = MAKERS[kind](tmp_path_factory.mktemp(kind), keys)
-            daemon.start()
-            running[kind] = daemon
+            running[kind] = daemon(kind, program, tmp_path_factory.mktemp(kind))
+            running[kind].start()
         return running[kind]
 
     yield get
-    for daemon in running.values():
-        daemon.kill()
+    for one in running.values():
+        one.kill()
 
 
 @pytest.fixture(scope="session")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Daemon]:
+def own_server(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Callable[[str], Daemon]:
     """``own_server(kind)``: a server that is not started yet and that the test stops itself."""
-
-    def make(kind: str) -> Daemon:
-        keys = {"culvert": _key("culvert"), "long": _key("long", "hmac-sha512"), "reader": _key("reader")}
-        return MAKERS[kind](tmp_path_factory.mktemp(kind), keys)
-
-    return make
+    return lambda kind: daemon(kind, program, tmp_path_factory.mktemp(kind))
 
 
 def _memory(request: pytest.FixtureRequest) -> Ground:

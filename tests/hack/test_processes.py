@@ -89,6 +89,18 @@ def test_waiting_ends_at_once_when_the_program_ends_and_shows_its_last_words(sta
     assert time.monotonic() - began < 20
 
 
+def test_a_program_that_cannot_be_seen_for_a_moment_has_not_ended(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = program(state, "etcd", STAYS)
+    looks: list[int] = []
+
+    def marked(root: Path) -> tuple[processes.Running, ...]:
+        looks.append(1)
+        return () if len(looks) < 3 else (processes.Running("etcd", 1),)
+
+    monkeypatch.setattr(processes, "marked", marked)
+    processes.wait_for(lambda: len(looks) > 4, what="etcd", programs=(starting,), state=state, timeout=30)
+
+
 def test_waiting_gives_up_after_its_timeout(state: Path) -> None:
     silent = program(state, "kubelet", STAYS)
     processes.start(silent, state)

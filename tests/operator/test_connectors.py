@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from aiohttp import web
 from culvert_operator.cluster.stores import Held
 from culvert_operator.connectors import MAX_BYTES, Connectors, target_of, tunnel_of_pod
 from culvert_operator.keys import ObjectKey
+from culvert_operator.reports import ConnectorReport
 
 TUNNEL = ObjectKey("ns", "main")
 
@@ -104,6 +105,22 @@ class Marks:
                 await self.event.wait()
 
 
+def present(connectors: Connectors) -> Mapping[str, ConnectorReport | None]:
+    reports = connectors.reports(TUNNEL)
+    assert reports is not None, "a connector that was heard once is not waited for again"
+    return reports
+
+
+async def heard(connectors: Connectors, marks: Marks) -> Mapping[str, ConnectorReport | None]:
+    """The reports, once every Pod was heard: the mark that says so must come."""
+
+    async def whole() -> bool:
+        return connectors.reports(TUNNEL) is not None
+
+    await marks.until(whole)
+    return present(connectors)
+
+
 def run(scenario: Callable[[Status, Connectors, Marks], Awaitable[None]], **options: Any) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(30), Status().running() as status:
@@ -120,14 +137,14 @@ def run(scenario: Callable[[Status, Connectors, Marks], Awaitable[None]], **opti
 def test_the_first_answer_is_waited_for_and_each_change_marks_the_tunnel() -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         connectors.on_pod(None, held(pod(port=status.port)))
-        report = (await connectors.reports(TUNNEL))["p1"]
+        report = (await heard(connectors, marks))["p1"]
         assert report is not None
         assert report.applied_version == 1
         before = len(marks.seen)
         await status.change(appliedVersion=2)
 
         async def applied() -> bool:
-            found = (await connectors.reports(TUNNEL))["p1"]
+            found = present(connectors)["p1"]
             return found is not None and found.applied_version == 2
 
         await marks.until(applied)
@@ -139,7 +156,7 @@ def test_the_first_answer_is_waited_for_and_each_change_marks_the_tunnel() -> No
 def test_a_report_that_says_the_same_marks_nothing() -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         connectors.on_pod(None, held(pod(port=status.port)))
-        await connectors.reports(TUNNEL)
+        await heard(connectors, marks)
         before = len(marks.seen)
         asked = status.asked
         await status.change()
@@ -155,7 +172,7 @@ def test_a_pod_that_refuses_connections_is_none_without_holding_up_the_others() 
         connectors.on_pod(None, held(pod("dead", port=1)))
         connectors.on_pod(None, held(pod("alive", port=status.port)))
         connectors.on_pod(None, held(pod("pending", ip="", ready=False)))
-        reports = await connectors.reports(TUNNEL)
+        reports = await heard(connectors, marks)
         assert reports["dead"] is None
         assert reports["alive"] is not None
 
@@ -166,13 +183,13 @@ def test_a_pod_that_is_only_starting_is_not_missed_until_its_kubelet_calls_it_re
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         pending, starting = pod(ip="", ready=False), pod(port=1, ready=False)
         connectors.on_pod(None, held(pending))
-        assert await connectors.reports(TUNNEL) == {}
+        assert await heard(connectors, marks) == {}
         connectors.on_pod(held(pending), held(starting))
-        assert await connectors.reports(TUNNEL) == {}
+        assert await heard(connectors, marks) == {}
         before = len(marks.seen)
         connectors.on_pod(held(starting), held(pod(port=1)))
         assert marks.seen[before:] == [TUNNEL]
-        assert await connectors.reports(TUNNEL) == {"p1": None}
+        assert await heard(connectors, marks) == {"p1": None}
 
     run(scenario)
 
@@ -180,7 +197,7 @@ def test_a_pod_that_is_only_starting_is_not_missed_until_its_kubelet_calls_it_re
 def test_a_pod_that_is_not_ready_is_heard_all_the_same() -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         connectors.on_pod(None, held(pod(port=status.port, ready=False)))
-        assert (await connectors.reports(TUNNEL))["p1"] is not None
+        assert (await heard(connectors, marks))["p1"] is not None
 
     run(scenario)
 
@@ -210,15 +227,37 @@ def test_whatever_else_a_connector_answers_is_no_report_and_it_is_asked_again(br
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         status.broken = broken
         connectors.on_pod(None, held(pod(port=status.port)))
-        assert await connectors.reports(TUNNEL) == {"p1": None}
+        assert await heard(connectors, marks) == {"p1": None}
         status.broken = None
 
         async def answered() -> bool:
-            return (await connectors.reports(TUNNEL))["p1"] is not None
+            return present(connectors)["p1"] is not None
 
         await marks.until(answered)
 
     run(scenario)
+
+
+def test_a_question_that_was_not_answered_for_long_is_no_evidence_before_others_failed_too() -> None:
+    now = [0.0]
+
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        connectors.on_pod(None, held(pod(port=status.port)))
+        await heard(connectors, marks)
+        before = len(marks.seen)
+        # A long poll is broken off: the last answer is 40 s old by then.
+        now[0] = 40.0
+        status.broken = _error
+        await status.change()
+        async with status.moved:
+            asked = status.asked
+            await status.moved.wait_for(lambda: status.asked > asked)
+            status.broken = None
+            await status.moved.wait_for(lambda: status.asked > asked + 1)
+        assert present(connectors)["p1"] is not None
+        assert marks.seen[before:] == []
+
+    run(scenario, clock=lambda: now[0])
 
 
 def test_a_short_silence_keeps_the_last_report_and_a_long_one_does_not() -> None:
@@ -226,35 +265,60 @@ def test_a_short_silence_keeps_the_last_report_and_a_long_one_does_not() -> None
 
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         connectors.on_pod(None, held(pod(port=status.port)))
-        await connectors.reports(TUNNEL)
+        await heard(connectors, marks)
         status.broken = _error
         await status.change()
         asked = status.asked
         async with status.moved:
             await status.moved.wait_for(lambda: status.asked > asked + 1)
-        assert (await connectors.reports(TUNNEL))["p1"] is not None
+        assert present(connectors)["p1"] is not None
         now[0] = 60.0
 
         async def lost() -> bool:
-            return (await connectors.reports(TUNNEL))["p1"] is None
+            return present(connectors)["p1"] is None
 
         await marks.until(lost)
 
     run(scenario, clock=lambda: now[0])
 
 
+def test_one_that_is_ready_and_slow_to_answer_the_first_question_is_waited_for() -> None:
+    now = [0.0]
+
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        never = asyncio.Event()
+
+        async def silent(request: web.Request) -> web.StreamResponse:
+            status.moved.release()  # let the next question in
+            try:
+                await never.wait()
+            finally:
+                await status.moved.acquire()
+            raise AssertionError
+
+        status.broken = silent
+        connectors.on_pod(None, held(pod(port=status.port)))
+        async with status.moved:
+            await status.moved.wait_for(lambda: status.asked > 3)
+        assert connectors.reports(TUNNEL) is None
+        now[0] = 60.0
+        assert await heard(connectors, marks) == {"p1": None}
+
+    run(scenario, clock=lambda: now[0], first_seconds=0.05)
+
+
 def test_a_pod_that_goes_or_is_being_deleted_is_forgotten() -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         first = pod(port=status.port)
         connectors.on_pod(None, held(first))
-        assert list(await connectors.reports(TUNNEL)) == ["p1"]
+        assert list(await heard(connectors, marks)) == ["p1"]
         leaving = pod(port=status.port, metadata_deletionTimestamp="2026-01-01T00:00:00Z")
         connectors.on_pod(held(first), held(leaving))
-        assert await connectors.reports(TUNNEL) == {}
+        assert await heard(connectors, marks) == {}
         connectors.on_pod(held(leaving), None)
         connectors.on_pod(None, held(pod("p2", port=status.port)))
         connectors.on_pod(held(pod("p2", port=status.port)), None)
-        assert await connectors.reports(TUNNEL) == {}
+        assert await heard(connectors, marks) == {}
         assert not connectors._polls
         assert not connectors._pods
 
@@ -265,10 +329,10 @@ def test_a_pod_recreated_under_its_name_is_asked_anew() -> None:
     async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
         old = pod(port=status.port)
         connectors.on_pod(None, held(old))
-        await connectors.reports(TUNNEL)
+        await heard(connectors, marks)
         new = pod(port=1, uid="another")
         connectors.on_pod(held(old), held(new))
-        assert await connectors.reports(TUNNEL) == {"p1": None}
+        assert await heard(connectors, marks) == {"p1": None}
         assert list(connectors._polls) == ["another"]
 
     run(scenario)

@@ -8,17 +8,15 @@ import pytest
 
 from culvert_ingress.document import Document, RelayTarget
 from culvert_ingress.rules import Rule, StatusService
-from culvert_operator.api.binding import Published, parse_binding
 from culvert_operator.api.claim import Claim, ClaimPath, Waiter
 from culvert_operator.api.meta import parse_meta
 from culvert_operator.api.tunnel import parse_tunnel
 from culvert_operator.keys import ObjectKey
-from culvert_operator.lifecycle import Phase, add_finalizer, holds, phase_of, remove_finalizer
+from culvert_operator.lifecycle import Phase, add_finalizer, holders, phase_of, remove_finalizer
 from culvert_operator.options import Options
 
 MAIN, OTHER = ObjectKey("culvert-system", "main"), ObjectKey("culvert-system", "other")
 OPTIONS = Options(namespace="culvert-system", image="x")
-BINDING = parse_binding({"metadata": {"namespace": "shop", "name": "web"}, "spec": {}})
 OURS = "culvert.dev/cleanup"
 
 
@@ -49,7 +47,6 @@ def test_phases(metadata: dict[str, Any], phase: Phase) -> None:
     ("left", "held"),
     [
         ({}, False),
-        ({"listed": [Published(tunnel=str(MAIN), name="a.com", type="A")]}, True),
         ({"claims": [claim(paths=(ClaimPath("Exact", "/", "web"),))]}, True),
         ({"claims": [claim(paths=(ClaimPath("Exact", "/", "other"),))]}, False),
         ({"claims": [claim(paths=(ClaimPath("Exact", "/", "web"),), namespace="else")]}, False),
@@ -62,8 +59,8 @@ def test_phases(metadata: dict[str, Any], phase: Phase) -> None:
     ],
 )
 def test_what_a_binding_still_holds(left: dict[str, Any], held: bool) -> None:
-    nothing: dict[str, Any] = {"listed": [], "claims": [], "route": None}
-    assert holds(BINDING, MAIN, **{**nothing, **left}) is held
+    nothing: dict[str, Any] = {"claims": [], "route": None}
+    assert (ObjectKey("shop", "web") in holders(MAIN, **{**nothing, **left})) is held
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,21 @@
 """`relay.yml`: what is read, and one sentence for everything that is not understood."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from culvert_relay.config import Address, ConfigError, config_path, parse_config, read_config
+from culvert_relay import config_access, config_front
+from culvert_relay.config import (
+    KEYS,
+    WRITTEN,
+    Address,
+    ConfigError,
+    RelayConfig,
+    config_path,
+    parse_config,
+    read_config,
+)
 from culvert_relay.config_access import Access, AccessLogConfig
 
 GOOD = """\
@@ -61,6 +72,14 @@ def test_what_may_be_left_out(tmp_path: Path) -> None:
     assert config.listen.admin == Address("127.0.0.1", 9901)
     assert config.listen.tunnel == (Address("", 7443),)
     assert config.certificate_dir == Path("/c")
+    assert (config.drain_delay, config.grace_period) == (0, 30)
+
+
+def test_every_attribute_has_the_name_that_the_file_gives_it() -> None:
+    named = {WRITTEN.get(one.name, one.name) for one in fields(RelayConfig)}
+    assert {key for names in named for key in names.split(" or ")} == {
+        *KEYS, *config_front.KEYS, *config_access.KEYS
+    }  # fmt: skip
 
 
 BAD: list[tuple[str, str, str]] = [
@@ -68,7 +87,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "tls:",
         "colour: red\ntls:",
-        "Unknown key colour: known keys are accessLog, drainDelay, httpsRedirectPort, id, issuers, lim",
+        "Unknown key colour: known keys are accessLog, drainDelay, gracePeriod, httpsRedirectPort, id,",
     ),
     ("id: relay-1", "accessLog: {}", "accessLog.output is missing: write stdout, or the path of a file."),
     ("id: relay-1", "accessLog: {output: [a]}", "accessLog.output must be a path."),

@@ -89,7 +89,10 @@ def test_a_handshake_during_the_drain_hears_503(play: Any) -> None:
     play(scenario)
 
 
-def test_the_deadline_cuts_what_never_ends(play: Any, wait_until: Any) -> None:
+def test_the_deadline_cuts_what_never_ends(play: Any, world: Any, wait_until: Any) -> None:
+    file = world.folder / "relay.yml"
+    file.write_text(file.read_text() + "gracePeriod: 1s\n")
+
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -97,7 +100,7 @@ def test_the_deadline_cuts_what_never_ends(play: Any, wait_until: Any) -> None:
         await wait_until(lambda: bool(connector.requests), "the request")
         connector.requests[0].stream.send_head(ResponseHead(200, Framing.CHUNKED), b"event")
         await visitor.head()
-        outcome = await world.relay.drain(force=asyncio.Event(), deadline=0.3)
+        outcome = await world.relay.drain(force=asyncio.Event())
         assert (outcome.cut, outcome.forced) == (1, False)
         with pytest.raises(ConnectionResetError):
             await visitor.rest()
@@ -112,7 +115,7 @@ def test_force_ends_the_wait(play: Any, wait_until: Any) -> None:
         visitor.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
         await wait_until(lambda: bool(connector.requests), "the request")
         force = asyncio.Event()
-        drain = asyncio.create_task(world.relay.drain(force=force, deadline=60))
+        drain = asyncio.create_task(world.relay.drain(force=force))
         await wait_until(lambda: connector.drained is not None, "the DRAIN")
         force.set()
         outcome = await asyncio.wait_for(drain, 5)

@@ -111,10 +111,12 @@ def test_a_bad_file_leaves_the_old_one_in_force_and_says_so(play: Any, caplog: A
 
 def test_what_needs_a_restart_is_named(play: Any, caplog: Any) -> None:
     async def scenario(world: Any) -> None:
-        rewrite(world, "id: relay-1", "id: relay-9\ndrainDelay: 5s")
+        rewrite(world, "id: relay-1", "id: relay-9\ngracePeriod: 5s\ntimeouts: {idle: 5s}")
         await world.relay.watch.look()
         (said,) = [record for record in caplog.records if "need a restart" in record.getMessage()]
-        assert said.getMessage().endswith(": id, drain_delay")
+        assert said.getMessage().endswith(
+            ": id, httpsRedirectPort or limits or proxyProtocolFrom or timeouts or trustedProxies, gracePeriod"
+        )
 
     play(scenario)
 

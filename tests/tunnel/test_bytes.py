@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import hashlib
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -368,9 +367,8 @@ def test_a20_a_visitor_that_half_closes_still_gets_its_response(shared: Any) -> 
     asyncio.run(scenario())
 
 
-def test_curl_uploads_with_expect_and_downloads_over_https(shared: Any, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed: apt-get install curl")
+def test_curl_uploads_with_expect_and_downloads_over_https(shared: Any, tmp_path: Path, program: Any) -> None:
+    command = program("curl")
     (tmp_path / "big").write_bytes(BLOCK * 4)
 
     async def echo(request: web.Request) -> web.Response:
@@ -381,7 +379,7 @@ def test_curl_uploads_with_expect_and_downloads_over_https(shared: Any, tmp_path
         async with shared.origin(echo):
             for framing in ([], ["-H", "Transfer-Encoding: chunked"]):
                 curl = await asyncio.create_subprocess_exec(
-                    "curl", "-sS", "--fail", "--http1.1", "--max-time", "60", "--cacert", str(shared.ca), *framing,
+                    command, "-sS", "--fail", "--http1.1", "--max-time", "60", "--cacert", str(shared.ca), *framing,
                     "--resolve", f"app.example.com:{shared.relay.https}:127.0.0.1", "-H", "Expect: 100-continue",
                     "-T", str(tmp_path / "big"), "-o", str(tmp_path / "back"),
                     f"https://app.example.com:{shared.relay.https}/up",
@@ -407,10 +405,10 @@ http {{
 """
 
 
-def test_nginx_serves_ranges_validators_and_gzip_through_the_tunnel(shared: Any, tmp_path: Path, wait_for: Any) -> None:
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    if not Path(nginx).exists():
-        pytest.skip("nginx is not installed: apt-get install nginx-light")
+def test_nginx_serves_ranges_validators_and_gzip_through_the_tunnel(
+    shared: Any, tmp_path: Path, wait_for: Any, program: Any
+) -> None:
+    nginx = program("nginx")
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "big").write_bytes(BLOCK)
     (tmp_path / "www" / "a.css").write_text("a{}" * 500)

@@ -38,3 +38,19 @@ culvert-relay-tunnel.{{ .Release.Namespace }}.svc.cluster.local
 {{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.cluster.local" .Release.Namespace) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
 {{- concat $names .Values.relay.serverNames | uniq | toJson -}}
 {{- end }}
+
+{{/* relay.yml but for its issuers, which a running relay reads anew: a change of this restarts the Pods */}}
+{{- define "culvert.relayFixed" -}}
+serverNames: {{ include "culvert.relayServerNames" . }}
+listen:
+  http: ["0.0.0.0:8080"]
+  https: ["0.0.0.0:8443"]
+  tunnel: ["0.0.0.0:7443"]
+  admin: "0.0.0.0:9901"
+tls: {certificateDir: /etc/culvert/certificates}
+stateFile: /var/lib/culvert/revocations.json
+gracePeriod: {{ .Values.relay.gracePeriodSeconds }}s
+{{- with .Values.relay.config }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -21,6 +21,7 @@ from onenode.refusal import Refusal
 _MARK: Final = "CULVERT_CLUSTER_STATE"
 _NAME: Final = "CULVERT_CLUSTER_PROGRAM"
 _PROC: Final = Path("/proc")
+_MISSING: Final = 1.0  # seconds; a process in the middle of execve(2) has no environment that can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,14 @@ def kill(state: Path, *, only: Iterable[str] | None = None, timeout: float = 20.
 def wait_for(
     condition: Callable[[], bool], *, what: str, programs: Sequence[Program], state: Path, timeout: float
 ) -> None:
-    """Waits until `condition()`; gives up at once when one of `programs` has ended, and shows its last lines."""
+    """Waits until `condition()`; gives up soon when one of `programs` has ended, and shows its last lines."""
     deadline = time.monotonic() + timeout
+    seen = {program.name: time.monotonic() for program in programs}
     while not condition():
-        alive = {one.program for one in marked(state)}
+        now = time.monotonic()
+        seen |= {one.program: now for one in marked(state)}
         for program in programs:
-            if program.name not in alive:
+            if now - seen[program.name] > _MISSING:
                 raise Refusal(f"{program.name} ended while waiting for {what}.\n{last_lines(program.log)}")
         if time.monotonic() > deadline:
             logs = "\n".join(last_lines(program.log, count=8) for program in programs)

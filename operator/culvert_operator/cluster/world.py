@@ -8,10 +8,10 @@ Invariant: over-answering costs a round that writes nothing; a change is never s
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from culvert_ingress.hostnames import is_wildcard
 from culvert_operator import relations
 from culvert_operator.api.binding import Binding, parse_binding
 from culvert_operator.api.claim import Claim, parse_claim
@@ -19,6 +19,7 @@ from culvert_operator.api.cluster import Namespace, Service, parse_namespace, pa
 from culvert_operator.api.tunnel import Tunnel, parse_tunnel
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import Client
+from culvert_operator.cluster.index import Index
 from culvert_operator.cluster.stores import Held, Object, Store
 from culvert_operator.cluster.watch import PATIENCE, WATCH_SECONDS, Reflector
 from culvert_operator.keys import ObjectKey
@@ -44,13 +45,13 @@ class World:
         self.children: dict[str, Store[Object]] = {
             kind.name: Store(kind, _as_is, scopes=self.scopes) for kind in kinds.CHILDREN
         }
-        self._index: _Index | None = None
+        self.index = Index(options)
         self.tunnels.listen(self._on_tunnel)
         self.bindings.listen(self._on_binding)
         self.claims.listen(self._on_claim)
         self.namespaces.listen(self._on_namespace)
-        self.services.listen(lambda before, after: self._mark(self.index.services, _key(before, after)))
-        self.config_maps.listen(lambda before, after: self._mark(self.index.config_maps, _key(before, after)))
+        self.services.listen(lambda before, after: self._mark(self.index.of_service(_key(before, after))))
+        self.config_maps.listen(lambda before, after: self._mark(self.index.of_config_map(_key(before, after))))
         for store in self.children.values():
             store.listen(self._on_child)
 
@@ -94,54 +95,44 @@ class World:
 
     def all_keys(self) -> frozenset[ObjectKey]:
         """Every key that there could be work for."""
-        found = set(self.tunnels.keys)
-        for binding in self.bindings:
-            found |= relations.tunnels_of_binding(binding, self._options)
+        found = set(self.index.tunnels())
         for claim in self.claims:
             found |= relations.tunnels_of_claim(claim)
         return frozenset(found)
 
     def bindings_of(self, key: ObjectKey) -> tuple[Binding, ...]:
         """The bindings that concern a Tunnel, in the order of their keys."""
-        return self.index.bindings.get(key, ())
+        return self.index.bindings(key)
 
-    @property
-    def index(self) -> _Index:
-        """References the other way round; made when asked for, kept until a Tunnel or a binding changes."""
-        if self._index is None:
-            self._index = _Index(self.tunnels, self.bindings, self._options)
-        return self._index
-
-    def _mark(self, found: dict[ObjectKey, set[ObjectKey]], key: ObjectKey) -> None:
-        for tunnel in found.get(key, ()):
+    def _mark(self, tunnels: Iterable[ObjectKey]) -> None:
+        for tunnel in tunnels:
             self._changed(tunnel)
 
     def _on_tunnel(self, before: Held[Tunnel] | None, after: Held[Tunnel] | None) -> None:
-        self._index = None
-        self._changed(_key(before, after))
+        key = _key(before, after)
+        self.index.on_tunnel(key, after.value if after is not None else None)
+        self._changed(key)
 
     def _on_binding(self, before: Held[Binding] | None, after: Held[Binding] | None) -> None:
-        self._index = None
+        self.index.on_binding(_key(before, after), after.value if after is not None else None)
         for held in (before, after):
             if held is not None:
-                for key in relations.tunnels_of_binding(held.value, self._options):
-                    self._changed(key)
+                self._mark(relations.tunnels_of_binding(held.value, self._options))
 
     def _on_claim(self, before: Held[Claim] | None, after: Held[Claim] | None) -> None:
         for held in (before, after):
             if held is not None:
-                for key in relations.tunnels_of_claim(held.value):
-                    self._changed(key)
+                self._mark(relations.tunnels_of_claim(held.value))
         if before is not None and (after is None or after.value.tunnel != before.value.tunnel):
-            # A wildcard that goes frees names for Tunnels that no claim mentions.
-            for key in self.all_keys():
-                self._changed(key)
+            # A wildcard that goes frees names, and a name that goes may free a wildcard over it, for Tunnels that the
+            # claim does not mention.
+            wide = is_wildcard(before.value.hostname)
+            self._mark(self.all_keys() if wide else self.index.with_wildcards)
 
     def _on_namespace(self, before: Held[Namespace] | None, after: Held[Namespace] | None) -> None:
         if before is not None and after is not None and before.value == after.value:
             return
-        for key in self.index.namespaces.get(_key(before, after).name, ()):
-            self._changed(key)
+        self._mark(self.index.of_namespace(_key(before, after).name))
 
     def _on_child(self, before: Held[Object] | None, after: Held[Object] | None) -> None:
         for held in (before, after):
@@ -150,34 +141,6 @@ class World:
                 name = (metadata.get("labels") or {}).get(kinds.TUNNEL_LABEL)
                 if name:
                     self._changed(ObjectKey(metadata.get("namespace", ""), name))
-
-
-class _Index:
-    """Which Tunnels refer to a Service, a ConfigMap or a namespace, and the bindings of each Tunnel."""
-
-    def __init__(self, tunnels: Store[Tunnel], bindings: Store[Binding], options: Options) -> None:
-        grouped: dict[ObjectKey, list[Binding]] = defaultdict(list)
-        for binding in bindings:
-            for key in relations.tunnels_of_binding(binding, options):
-                grouped[key].append(binding)
-        self.bindings = {key: tuple(sorted(found, key=lambda b: b.meta.key)) for key, found in sorted(grouped.items())}
-        self.services: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
-        self.config_maps: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
-        self.namespaces: dict[str, set[ObjectKey]] = defaultdict(set)
-        for key in {*self.bindings, *tunnels.keys}:
-            tunnel, mine = tunnels.get(key), self.bindings.get(key, ())
-            for service in relations.services(mine):
-                self.services[service].add(key)
-            for config_map in (*relations.config_maps(tunnel, mine), *zone_config_maps(tunnel)):
-                self.config_maps[config_map].add(key)
-            for namespace in (key.namespace, *(b.meta.namespace for b in mine)):
-                self.namespaces[namespace].add(key)
-
-
-def zone_config_maps(tunnel: Tunnel | None) -> Iterable[ObjectKey]:
-    """The ConfigMap that holds a Tunnel's zone, if one does."""
-    if tunnel is not None and tunnel.dns is not None and tunnel.dns.config_map is not None:
-        yield ObjectKey(tunnel.meta.namespace, tunnel.dns.config_map.name)
 
 
 def _key(before: Held[Any] | None, after: Held[Any] | None) -> ObjectKey:

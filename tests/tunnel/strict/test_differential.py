@@ -8,7 +8,6 @@ name, and each answer must belong to its request: none more, none less, none shi
 import asyncio
 import contextlib
 import random
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -74,41 +73,30 @@ http {
 """
 
 
-def commands(folder: Path, port: int) -> dict[str, list[str]]:
-    """How each origin is started; those whose program is missing are left out."""
-    for name, text in (
-        ("node.js", NODE),
-        ("with_h11.py", UVICORN),
-        ("with_aiohttp.py", AIOHTTP),
-        ("nginx.conf", NGINX),
-    ):
-        filled = textwrap.dedent(text).replace("PORT", str(port)).replace("FOLDER", str(folder))
-        (folder / name).write_text(filled)
-    found = {
-        "uvicorn": [sys.executable, "with_h11.py"],
-        "aiohttp": [sys.executable, "with_aiohttp.py"],
-    }
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    if Path(nginx).exists():
-        found["nginx"] = [nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    if node := shutil.which("node"):
-        found["node"] = [node, "node.js"]
-    return found
+def command(make: str, folder: Path, port: int, program: Callable[[str], str]) -> list[str]:
+    """How an origin of this make is started; its program's text or configuration is written into the folder."""
+    name, text = TEXTS[make]
+    (folder / name).write_text(textwrap.dedent(text).replace("PORT", str(port)).replace("FOLDER", str(folder)))
+    if make == "nginx":
+        return [program("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / name)]
+    return [program("node") if make == "node" else sys.executable, name]
 
 
-PACKAGES = {"nginx": "nginx-light", "node": "nodejs"}
-"""Debian's; the other two come with the locked dependencies."""
+TEXTS = {
+    "aiohttp": ("with_aiohttp.py", AIOHTTP),
+    "uvicorn": ("with_h11.py", UVICORN),
+    "nginx": ("nginx.conf", NGINX),
+    "node": ("node.js", NODE),
+}
+"""Each make's file."""
 
 
 class Origin:
     """A server process and the log of what it believes to have heard."""
 
-    def __init__(self, folder: Path, port: int, name: str) -> None:
+    def __init__(self, folder: Path, port: int, arguments: list[str]) -> None:
         self.port = port
         self.path = folder / "heard.log"
-        arguments = commands(folder, port).get(name)
-        if arguments is None:
-            pytest.skip(f"{name} is not installed: apt-get install {PACKAGES[name]}")
         self.errors = folder / "output.log"
         with self.errors.open("wb") as log:
             self.process = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)
@@ -126,10 +114,11 @@ class Origin:
         return False
 
 
-@pytest.fixture(params=["aiohttp", "uvicorn", "nginx", "node"])
-def origin(request: pytest.FixtureRequest, shared: Any, tmp_path: Path) -> Iterator[Origin]:
+@pytest.fixture(params=list(TEXTS))
+def origin(request: pytest.FixtureRequest, shared: Any, tmp_path: Path, program: Any) -> Iterator[Origin]:
     """One make of origin behind raw.example.com."""
-    made = Origin(tmp_path, shared.port("raw"), request.param)
+    port = shared.port("raw")
+    made = Origin(tmp_path, port, command(request.param, tmp_path, port, program))
     try:
         yield made
     finally:
