@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import random
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -221,6 +222,9 @@ class Visits:
     def __init__(self, tunnel: Any, chance: random.Random) -> None:
         self.tunnel = tunnel
         self.chance = chance
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
         self.visits: list[Visit] = []
         self.delivered: Counter[int] = Counter()
         self._out: set[Visit] = set()
@@ -323,8 +327,11 @@ class Visits:
         """Connection after connection with a few requests on each, until `stop`; what is under way then is read on."""
         while not stop.is_set():
             relay = self.chance.choice(self.tunnel.relays)
+            port, options = relay.http, {}
+            if relay.https and self.chance.random() < 0.3:
+                port, options = relay.https, {"ssl": self._tls, "server_hostname": "app.example.com"}
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", relay.http)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
             except OSError:
                 await asyncio.sleep(0.05)
                 continue

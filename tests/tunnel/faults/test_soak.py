@@ -270,7 +270,7 @@ def test_a28_what_must_never_happen_is_noticed(
     async def scenario() -> None:
         nonlocal history
         async with tunnel.tcp_origin(answer, "liar"):
-            liar = SimpleNamespace(name="liar", http=tunnel.port("liar"))
+            liar = SimpleNamespace(name="liar", http=tunnel.port("liar"), https=0)
             history = visits(SimpleNamespace(relays=[liar], hang_up=tunnel.hang_up), random.Random(1))
             history.KINDS, history.SIZES = (kind,), (500,)
             stop = asyncio.Event()
