@@ -265,6 +265,7 @@ class Connector:
             unverified_origins=sum(
                 1 for rule in (applied.rules if applied is not None else ()) if rule.origin_request.no_tls_verify
             ),
+            tasks=len(asyncio.all_tasks()),
         )
 
 
