@@ -44,8 +44,8 @@ def test_the_commands_are_those_of_the_documentation() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "", "keys", "keys create", "keys show", "tunnel", "tunnel create", "tunnel renew", "tunnel run",
         "tunnel ingress", "tunnel ingress validate", "tunnel ingress rule", "relay", "relay run", "relay validate",
-        "access", "access tcp", "connector", "connector run", "operator", "operator run", "dns", "dns plan",
-        "dns records", "dns cleanup", "tunnel route", "tunnel route dns",
+        "access", "access tcp", "connector", "connector run", "operator", "operator run", "operator retire",
+        "dns", "dns plan", "dns records", "dns cleanup", "tunnel route", "tunnel route dns",
     }  # fmt: skip
 
 
