@@ -83,6 +83,21 @@ def test_d21_a_connector_that_cannot_be_asked_holds_the_revocation_up_and_is_nam
     assert len(settled.ledger) == 1
 
 
+def test_d21_pods_that_end_finish_what_they_serve_before_the_revocation(settled: Any) -> None:
+    deployment = settled.children["culvert-system", ChildKey("Deployment", "main-connector")]
+    deployment["status"]["terminatingReplicas"] = 1
+    settled._touch(deployment)
+    settled.now += 1
+    rotate(settled, "today")
+    settled.settle()
+    assert settled.ledger == {}
+    assert "Pods that are ending" in settled.message(MAIN, "CredentialsReady")
+    deployment["status"]["terminatingReplicas"] = 0
+    settled._touch(deployment)
+    settled.settle()
+    assert len(settled.ledger) == 1
+
+
 def test_a_rotation_in_the_second_of_the_issue_can_tell_the_two_credentials_apart(settled: Any) -> None:
     old = credential(settled)
     rotate(settled, "at once")
