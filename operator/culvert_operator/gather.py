@@ -92,6 +92,7 @@ class Gatherer:
             now=self.now(),
             failures=failures,
             revocation=self.herald.state(subject(self.issuer.installation, key)),
+            repeated=self.herald.repeated(self.relays[key]) if key in self.relays else (),
             known_relay=self.relays.get(key),
         )
 

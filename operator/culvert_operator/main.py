@@ -139,8 +139,7 @@ class Operator:
                 issuer = await self._issuer()
                 herald = await self._herald(issuer)
                 self._reconciler = self._make_reconciler(issuer, herald)
-                for key in self._world.all_keys():
-                    self._workers.mark(key)
+                self._mark_all()
                 self._workers.resume()
                 group.create_task(self._supervised(self._retire_with_namespace))
                 _log.info("the operator is ready", extra={"fields": {"tunnels": len(self._world.tunnels)}})
@@ -150,6 +149,10 @@ class Operator:
             await self._workers.pause()
             if herald is not None:
                 await herald.close()
+
+    def _mark_all(self) -> None:
+        for key in self._world.all_keys():
+            self._workers.mark(key)
 
     def _on_namespace(self, before: Held[Namespace] | None, after: Held[Namespace] | None) -> None:
         if after is not None and after.value.terminating and after.value.name == self._settings.options.namespace:
@@ -196,6 +199,7 @@ class Operator:
         """Whoever tells relays of revocations, with what an earlier leader left to tell."""
         watcher = HeraldWatcher(
             changed=self._workers.mark,
+            repeats=self._mark_all,
             event=self._show,
             attempt=self._metrics.delivered,
             held=self._metrics.revocations,

@@ -92,6 +92,7 @@ class Snapshot:
     ``issuer``     the issuer's present public key (its ``issuer_id`` is the issuer's first key's thumbprint).
     ``failures``   sentences of writes of children that were refused for good.
     ``revocation`` what the ledger says of this Tunnel's subject; None when it says nothing, or nothing any more.
+    ``repeated`` the statements, of this and other Tunnels, that its connectors repeat to its relays.
     ``known_relay`` where this process last saw the Tunnel's connectors dial, for when its CA has gone before it.
     ``now``        wall clock, epoch seconds.
     """
@@ -113,6 +114,7 @@ class Snapshot:
     now: float
     failures: Mapping[ChildKey, str] = field(default_factory=dict)
     revocation: RevocationState | None = None
+    repeated: tuple[str, ...] = ()
     known_relay: RelayTarget | None = None
 
 

@@ -254,7 +254,13 @@ class SimulatedWorld:
             now=self.now,
             failures=dict(self.failures),
             revocation=self.revoked(key),
+            repeated=self.repeated(),
         )
+
+    def repeated(self) -> tuple[str, ...]:
+        """What connectors repeat: every Tunnel here has the same relays."""
+        found = (self.revoked(revoke.tunnel) for _, revoke in sorted(self.ledger.items()))
+        return tuple(state.token for state in found if state is not None)
 
     def revoked(self, key: ObjectKey) -> RevocationState | None:
         """What the ledger says of a Tunnel."""

@@ -37,6 +37,10 @@ FIRST_RETRY = 0.5
 LAST_RETRY = 60.0
 REPEAT_SECONDS = 3600.0
 """How often a relay that has confirmed is told again: one without a state file forgets over a restart."""
+MAX_REPEATED = 100
+MAX_REPEATED_BYTES = 48_000
+"""Of the statements in one configuration: a REVOKE is one frame, and relays verify each once."""
+
 Deliver = Callable[[str, RelayTarget], Awaitable[Mapping[str, str]]]
 
 _log = logging.getLogger(__name__)
@@ -44,10 +48,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Watcher:
-    """Who wants to know: ``changed`` a Tunnel whose relays confirmed, ``event`` what a person should see, ``attempt``
-    each delivery's result, ``held`` how many entries there are and how many of them not every relay has confirmed."""
+    """Who wants to know: ``changed`` a Tunnel whose relays confirmed, ``repeats`` that connectors of a Tunnel may have
+    to repeat something else, ``event`` what a person should see, ``attempt`` each delivery's result, ``held`` how many
+    entries there are and how many of them not every relay has confirmed."""
 
     changed: Callable[[ObjectKey], None] = field(default=lambda tunnel: None)
+    repeats: Callable[[], None] = field(default=lambda: None)
     event: Callable[[Event], Awaitable[None]] | None = None
     attempt: Callable[[str], None] = field(default=lambda result: None)
     held: Callable[[int, int], None] = field(default=lambda entries, untold: None)
@@ -93,6 +99,24 @@ class Herald:
             return None
         return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold)
 
+    def repeated(self, relay: RelayTarget) -> tuple[str, ...]:
+        """The statements that connectors of a Tunnel with these relays repeat to them, whichever Tunnel they are about:
+        one that has gone has no connectors any more. A stable order; the newest when there are too many."""
+        now = self._now()
+        shared = [
+            entry
+            for entry in self._entries.values()
+            if entry.until > now and not set(relay.addresses).isdisjoint(entry.relay.addresses)
+        ]
+        newest = sorted(shared, key=lambda entry: (-entry.not_before, entry.subject))
+        kept, size = [], 0
+        for entry in newest[:MAX_REPEATED]:
+            size += len(entry.token)
+            if size > MAX_REPEATED_BYTES:
+                break
+            kept.append(entry)
+        return tuple(entry.token for entry in sorted(kept, key=lambda entry: entry.subject))
+
     async def record(self, wanted: Revoke) -> None:
         """Sign and store a revocation, and begin to tell. Raises APIError: then nothing has changed."""
         before = self._entries.get(wanted.subject)
@@ -134,6 +158,7 @@ class Herald:
         _log.info("older credentials are revoked", extra={"fields": fields})
         self._start(entry)
         self._tell_held()
+        self._watcher.repeats()
 
     async def close(self) -> None:
         """End all tasks; the ledger stays."""
@@ -182,6 +207,7 @@ class Herald:
             await self._write({}, (entry.subject,))
         self._tell_held()
         self._watcher.changed(entry.tunnel)
+        self._watcher.repeats()
 
     async def _once(self, entry: Entry) -> tuple[Entry, Mapping[str, str]]:
         answers = await self._deliver(entry.token, entry.relay)

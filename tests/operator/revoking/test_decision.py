@@ -211,6 +211,19 @@ def test_d22_a_tunnel_of_the_same_name_gets_a_credential_that_is_not_void(settle
     assert settled.document(MAIN).revocations, "the former Tunnel's credentials are still void"
 
 
+def test_d22_connectors_of_other_tunnels_repeat_the_revocation_of_one_that_has_gone(settled: Any) -> None:
+    other = settled.tunnel("other")
+    settled.settle()
+    assert settled.document(other).revocations == ()
+    settled.delete(MAIN)
+    settled.settle()
+    assert MAIN not in settled.tunnels
+    (token,) = settled.document(other).revocations
+    key = PrivateKey(b"\x01" * 32).public
+    told = verify_revocation(token, {key.thumbprint: key}, now=settled.now)
+    assert told.tunnel.subject == "inst:culvert-system/main"
+
+
 def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(simulate: Any) -> None:
     world = simulate()
     ca = ObjectKey("culvert-system", "relay-ca")
