@@ -187,7 +187,8 @@ class Installation(Visitors):
                     patch = '--patch={"metadata":{"finalizers":null}}'
                     self.kubectl("patch", kind, name, f"--namespace={namespace}", "--type=merge", patch, check=False)
         with contextlib.suppress(AssertionError):
-            self.run_helm("uninstall", "culvert", "--ignore-not-found")
+            # Nothing is left to be released, and a broken image must not leave anything behind.
+            self.run_helm("uninstall", "culvert", "--ignore-not-found", "--no-hooks")
         self.kubectl("delete", "namespace", f"--selector=made-by={MADE_BY}", "--timeout=150s")
         self.kubectl("delete", "crd", *CRDS, "--ignore-not-found", "--timeout=60s")
 
