@@ -63,12 +63,14 @@ class RevocationState:
     """What the ledger says of the Tunnel: credentials issued before ``not_before`` (epoch seconds) are void.
 
     ``token`` is the signed statement; ``untold`` are those of the relay's addresses that have not confirmed it.
+    ``uid`` is that of the Tunnel that it was made for: this one, or one of the same name before it.
     """
 
     not_before: int
     token: str = field(repr=False)
     relay: RelayTarget
     untold: tuple[str, ...] = ()
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -270,7 +270,7 @@ class SimulatedWorld:
         token = sign_revocation(
             self.issuer, subject=found.subject, not_before=found.not_before, issued_at=found.not_before
         )
-        return RevocationState(found.not_before, token, found.relay, self.untold)
+        return RevocationState(found.not_before, token, found.relay, self.untold, found.uid)
 
     # --- what the operator does -----------------------------------------------------------------------------
 

@@ -76,14 +76,15 @@ def after_rotation(
 ) -> Revoke | None:
     """The revocation that a finished rotation ends with; None before, and once the ledger has it.
 
-    While the ledger repeats one, it follows the Tunnel's relays: those that are new have to hear of it too.
+    While the ledger repeats one, it follows the Tunnel's relays: those that are new have to hear of it too. What a
+    former Tunnel of this name left to tell its own relays is told first.
     """
     stored = snapshot.revocation
     if relay is None:
         return None
     if found is not None and not found.revoked and not found.waits_for:
         return _revoke(snapshot, tunnel, subject, found.not_before, relay)
-    if stored is not None and stored.relay != relay:
+    if stored is not None and stored.relay != relay and (stored.uid == tunnel.meta.uid or not stored.untold):
         return _revoke(snapshot, tunnel, subject, stored.not_before, relay)
     return None
 

@@ -97,7 +97,7 @@ class Herald:
         entry = self._entries.get(subject)
         if entry is None or entry.until <= self._now():
             return None
-        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold)
+        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold, entry.uid)
 
     def repeated(self, relay: RelayTarget) -> tuple[str, ...]:
         """The statements that connectors of a Tunnel with these relays repeat to them, whichever Tunnel they are about:

@@ -172,6 +172,20 @@ def test_new_relays_hear_of_a_revocation_that_is_still_repeated(settled: Any) ->
     assert revoked.relay.addresses == ("relay.example.net:443", "second.example.net:443")
 
 
+def test_a_tunnel_that_is_made_anew_elsewhere_does_not_take_the_news_from_the_old_relays(settled: Any) -> None:
+    settled.delete(MAIN)
+    settled.settle()
+    settled.untold = ("relay.example.net:443",)
+    settled.tunnel(relay={"addresses": ["new.example.net:443"]})
+    settled.settle()
+    (entry,) = settled.ledger.values()
+    assert entry.relay.addresses == ("relay.example.net:443",)
+    settled.untold = ()
+    settled.settle()
+    (entry,) = settled.ledger.values()
+    assert entry.relay.addresses == ("new.example.net:443",), "a copy of an old credential would be good there"
+
+
 def test_relays_that_have_not_confirmed_stand_in_the_condition(settled: Any) -> None:
     settled.now += 1
     rotate(settled, "today")
