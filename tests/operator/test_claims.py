@@ -81,7 +81,7 @@ def test_d15_an_old_object_cannot_take_a_newer_name(world: Any) -> None:
     assert "mine.example.com" not in claims(world)
 
 
-def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted(world: Any) -> None:
+def test_d14_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted(world: Any) -> None:
     first = world.binding("first", "alpha", "shop.example.com")
     world.settle()
     second = world.binding("second", "beta", "shop.example.com")
@@ -102,7 +102,7 @@ def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted
     assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/second"
 
 
-def test_waiting_bindings_take_over_in_the_order_in_which_they_came_and_one_at_a_time(world: Any) -> None:
+def test_d14_waiting_bindings_take_over_in_the_order_in_which_they_came_and_one_at_a_time(world: Any) -> None:
     queue = [world.binding("web", "alpha", "shop.example.com")]
     world.settle()
     for namespace in ("zeta", "beta", "mid"):  # an order that no name gives
@@ -235,7 +235,7 @@ def test_routes_wait_for_stored_claims(world: Any) -> None:
     assert world.routes(MAIN) == []
 
 
-def test_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
+def test_d14_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
     exact = world.binding("exact", "alpha", "a.example.com")
     world.settle()
     wild = world.binding("wild", "beta", "*.example.com")
