@@ -34,9 +34,11 @@ from culvert_protocol.statements import sign_revocation
 
 NAME = "culvert-revocations"
 FIRST_RETRY = 0.5
-LAST_RETRY = 60.0
+LAST_RETRY = 300.0
 REPEAT_SECONDS = 3600.0
 """How often a relay that has confirmed is told again: one without a state file forgets over a restart."""
+SPREAD_SECONDS = 60.0
+"""Over so long a new leader spreads what has been confirmed before: there may be hundreds."""
 MAX_REPEATED = 100
 MAX_REPEATED_BYTES = 48_000
 """Of the statements in one configuration: a REVOKE is one frame, and relays verify each once."""
@@ -89,7 +91,7 @@ class Herald:
             elif entry.until > self._now():
                 self._entries[entry.subject] = entry
         for entry in tuple(self._entries.values()):
-            self._start(entry)
+            self._start(entry, after=0.0 if entry.untold else SPREAD_SECONDS * self._random())
         self._tell_held()
 
     def state(self, subject: str) -> RevocationState | None:
@@ -176,8 +178,8 @@ class Herald:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _start(self, entry: Entry) -> None:
-        task = asyncio.get_running_loop().create_task(self._herald(entry), name=f"revocation of {entry.tunnel}")
+    def _start(self, entry: Entry, *, after: float = 0.0) -> None:
+        task = asyncio.get_running_loop().create_task(self._herald(entry, after), name=f"revocation of {entry.tunnel}")
         self._tasks[entry.subject] = task
 
     def _drop(self, subject: str) -> None:
@@ -186,12 +188,15 @@ class Herald:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    async def _herald(self, entry: Entry) -> None:
+    async def _herald(self, entry: Entry, after: float) -> None:
         """One entry's life: until told, then every hour, until it says nothing any more."""
+        await asyncio.sleep(after)
+        before: Mapping[str, str] = {}
         backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=self._random)
         while (left := entry.until - self._now()) > 0:
             try:
-                entry, problems = await self._once(entry)
+                entry, problems = await self._once(entry, before)
+                before = problems
             except Exception:
                 # A task that ends would be a relay that is never told.
                 _log.exception("a revocation could not be delivered", extra={"fields": {"tunnel": str(entry.tunnel)}})
@@ -209,24 +214,26 @@ class Herald:
         self._watcher.changed(entry.tunnel)
         self._watcher.repeats()
 
-    async def _once(self, entry: Entry) -> tuple[Entry, Mapping[str, str]]:
+    async def _once(self, entry: Entry, before: Mapping[str, str]) -> tuple[Entry, Mapping[str, str]]:
+        """Tell every relay. ``before`` is what went wrong the last time: the log has one line for one trouble."""
         answers = await self._deliver(entry.token, entry.relay)
         problems = {address: said for address, said in answers.items() if said}
         for address in entry.relay.addresses:
             self._watcher.attempt("failed" if address in problems else "confirmed")
         for address, said in problems.items():
             fields = {"tunnel": str(entry.tunnel), "relay": address, "reason": said}
-            _log.warning("a relay has not confirmed a revocation", extra={"fields": fields})
+            level = logging.DEBUG if before.get(address) == said else logging.WARNING
+            _log.log(level, "a relay has not confirmed a revocation", extra={"fields": fields})
         told = tuple(a for a in entry.relay.addresses if a in entry.told or a not in problems)
         shown = entry.shown or told != entry.relay.addresses
         if (told, shown) != (entry.told, entry.shown):
-            before, entry = entry, replace(entry, told=told, shown=shown)
+            old, entry = entry, replace(entry, told=told, shown=shown)
             await self._write({entry.subject: entry}, ())
             self._entries[entry.subject] = entry
             self._tell_held()
-            if told != before.told:
+            if told != old.told:
                 self._watcher.changed(entry.tunnel)
-            if shown and not before.shown:
+            if shown and not old.shown:
                 await self._show(entry, problems)
         return entry, problems
 

@@ -123,7 +123,7 @@ def test_a_revocation_is_stored_signed_and_told_to_every_relay(api_server: Any) 
 
 
 def test_a_relay_that_is_away_is_told_again_and_again_and_shown_once(
-    api_server: Any, monkeypatch: pytest.MonkeyPatch
+    api_server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heralds, "FIRST_RETRY", 0.01)
     monkeypatch.setattr(heralds, "LAST_RETRY", 0.02)
@@ -142,6 +142,7 @@ def test_a_relay_that_is_away_is_told_again_and_again_and_shown_once(
         assert "b:2: it is away." in event.message
         assert scene.held[-1] == (1, 1)
         assert state.token not in event.message
+        assert sum("has not confirmed" in record.message for record in caplog.records) == 1
         scene.relays.away = set()
         await until(lambda: herald.state(SUBJECT).untold == ())  # type: ignore[union-attr]
         assert scene.held[-1] == (1, 0)
