@@ -61,6 +61,35 @@ def used(events: list[Any], users: set[str], own: set[str]) -> set[Right]:
     return found
 
 
+def request(right: Right) -> Any:
+    """An entry of the audit log that needs a right."""
+    scope, group, resource, verb = right
+    kind, _, part = resource.partition("/")
+    thing = {"apiGroup": group, "resource": kind, "namespace": "elsewhere" if scope == "cluster" else "system"}
+    return {
+        "user": {"username": "it"},
+        "verb": "patch" if verb == "create" else verb,
+        "objectRef": thing | ({"subresource": part} if part else {}),
+        "responseStatus": {"code": 201 if verb == "create" else 200},
+    }
+
+
+@pytest.mark.parametrize("left_out", sorted(granted()), ids=" ".join)
+def test_a_right_without_a_request_in_the_log_is_noticed(left_out: Right) -> None:
+    scope, *asked = left_out
+    events = [
+        request(right)
+        for right in granted()
+        if right[1:] != tuple(asked) or (right[0] == "cluster") != (scope == "cluster")
+    ]
+    if asked[-1] == "patch":  # an apply that makes an object is a patch too
+        events = [e for e in events if e["verb"] != "patch" or e["objectRef"] != request(left_out)["objectRef"]]
+    unused = granted() - used(events, {"it"}, {"system"})
+    assert left_out in unused
+    assert {right[1:3] for right in unused} == {left_out[1:3]}
+    assert granted() - used([*map(request, granted())], {"it"}, {"system"}) == set()
+
+
 def busy_life(world: World) -> None:
     """A life in which everything happens once."""
     key = base64.b64encode(generate_issuer_key().pem()).decode()
