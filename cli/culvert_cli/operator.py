@@ -50,6 +50,9 @@ def add(commands: Subparsers) -> None:
         run=_retire,
     )
     retire.add_argument("--namespace", metavar="NS", help="where the operator lives (default: as for run)")
+    retire.add_argument(
+        "--helm-release", metavar="NAME", help="do nothing unless Helm is uninstalling this release (the chart's hook)"
+    )
 
 
 def _retire(arguments: argparse.Namespace) -> int:
@@ -58,7 +61,9 @@ def _retire(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         raise UsageError(str(error)) from None
     role = load_role("culvert_operator.retirement", extra="operator")
-    code: int = role.run(namespace, log_level=arguments.log_level, log_format=arguments.log_format)
+    code: int = role.run(
+        namespace, log_level=arguments.log_level, log_format=arguments.log_format, release=arguments.helm_release
+    )
     return code
 
 

@@ -21,7 +21,7 @@ from typing import Literal
 from culvert_operator.api.binding import parse_binding
 from culvert_operator.api.meta import FINALIZER, Meta, Raw, integer, mapping, parse_meta, text
 from culvert_operator.cluster import kinds
-from culvert_operator.cluster.client import JSON_PATCH, APIError, Client
+from culvert_operator.cluster.client import JSON_PATCH, METADATA_ONLY, APIError, Client
 from culvert_operator.cluster.connection import LoginError, log_in
 from culvert_operator.cluster.events import post
 from culvert_operator.cluster.kinds import Kind
@@ -118,21 +118,38 @@ def _fields(kind: str, meta: Meta) -> dict[str, str]:
     return {kind.lower(): str(meta.key)}
 
 
-def run(namespace: str, *, log_level: str, log_format: str) -> int:
-    """``culvert operator retire``: stop the operator of ``namespace`` and release everything; the exit code."""
+async def uninstalling(client: Client, namespace: str, release: str) -> bool:
+    """Whether Helm is uninstalling a release right now, by its own record (a Secret, or a ConfigMap, of that state)."""
+    query = {"labelSelector": f"owner=helm,name={release},status=uninstalling", "limit": "1"}
+    accept = METADATA_ONLY.format(list="List")
+    for kind in (kinds.SECRET, kinds.CONFIG_MAP):
+        page = await client.request("GET", kind.path(namespace), query=query, accept=accept)
+        if page["items"]:
+            return True
+    return False
+
+
+def run(namespace: str, *, log_level: str, log_format: str, release: str | None = None) -> int:
+    """``culvert operator retire``: stop the operator of ``namespace`` and release everything; the exit code.
+
+    With ``release`` only while Helm uninstalls that release: whoever applies a rendered chart applies its hooks too.
+    """
     configure(log_level, log_format)
     try:
-        return asyncio.run(_run(namespace))
+        return asyncio.run(_run(namespace, release))
     except (APIError, LoginError) as error:
         print(f"culvert: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(namespace: str) -> int:
+async def _run(namespace: str, release: str | None) -> int:
     client = Client(log_in)
     instance = f"culvert-operator-{os.environ.get('HOSTNAME') or socket.gethostname()}"
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
+        if release is not None and not await uninstalling(client, namespace, release):
+            _log.info("Helm does not uninstall this release: nothing is done", extra={"fields": {"release": release}})
+            return 0
         await _stop_operator(client, namespace)
         total = 0
         while True:

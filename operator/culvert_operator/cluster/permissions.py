@@ -71,6 +71,7 @@ RULES: tuple[Rule, ...] = (
         "stopping itself before it is uninstalled",
         ("culvert-operator",),
     ),
+    Rule("own", "", ("secrets", "configmaps"), ("list",), "whether Helm is uninstalling the release, by its record"),
     Rule("own", "", ("secrets", "configmaps"), ("create",), "the issuer's key and the relay's certificate, once"),
     Rule(
         "own",

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import Client
-from culvert_operator.retirement import left_behind, retire
+from culvert_operator.retirement import left_behind, retire, uninstalling
 
 OURS = "culvert.dev/cleanup"
 RECORDS = [{"tunnel": "ns/main", "name": name, "type": "CNAME"} for name in ("b.example.com", "a.example.com")]
@@ -99,6 +101,24 @@ def refuse(server: Any, real: Any) -> Any:
         return await real(*arguments, **options)
 
     return patch
+
+
+@pytest.mark.parametrize("kind", [kinds.SECRET, kinds.CONFIG_MAP], ids=lambda kind: kind.name)
+def test_a_hook_that_was_applied_with_a_rendered_chart_finds_no_uninstallation(
+    api_server: Any, kind: kinds.Kind
+) -> None:
+    async def scenario(server: Any, client: Client) -> None:
+        helm = {"owner": "helm", "name": "culvert"}
+        assert not await uninstalling(client, "ns", "culvert")
+        await server.put(kind, "sh.helm.release.v1.culvert.v1", "ns", labels={**helm, "status": "deployed"})
+        await server.put(
+            kind, "sh.helm.release.v1.other.v1", "ns", labels={**helm, "name": "x", "status": "uninstalling"}
+        )
+        assert not await uninstalling(client, "ns", "culvert")
+        await server.put(kind, "sh.helm.release.v1.culvert.v1", "ns", labels={**helm, "status": "uninstalling"})
+        assert await uninstalling(client, "ns", "culvert")
+
+    run(api_server, scenario)
 
 
 def test_what_stays_is_a_sentence() -> None:
