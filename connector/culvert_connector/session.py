@@ -64,7 +64,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What every session presents: the grant (and its version), and the tunnel's revocations."""
+    """What every session presents: the grant (and its version), and the issuer's revocations."""
 
     grant: str = field(repr=False)
     version: int

@@ -47,6 +47,7 @@ steps = st.one_of(
     st.tuples(st.just("drop tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
+    st.tuples(st.just("rotate"), st.sampled_from(TUNNELS), st.sampled_from(["a", "b"])),
 )
 
 
@@ -74,6 +75,11 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
                 world.settle()
         case ("dns", works):
             world.dns_error = None if works else "the zone cannot be read"
+        case ("rotate", name, value):
+            tunnel = world.tunnels.get(ObjectKey("culvert-system", name))
+            if tunnel is not None:
+                tunnel["metadata"].setdefault("annotations", {})["culvert.dev/rotate"] = value
+                world._touch(tunnel)
         case ("connectors", how):
             world.frozen = {
                 "obey": None,
@@ -102,6 +108,7 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
         world.zone[FOREIGN.key] = FOREIGN
     for step in history:
         act(world, step)
+        in_force_or_void(world)
         if foreign:
             assert world.zone[FOREIGN.key] == FOREIGN
         for record in world.zone.values():
@@ -112,6 +119,23 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
     world.dns_error, world.frozen = None, None
     world.settle()
     return world
+
+
+def in_force_or_void(world: Any) -> None:
+    """No credential that is in use is revoked, and every one of a Tunnel that the operator let go is."""
+    for name in TUNNELS:
+        key = ObjectKey("culvert-system", name)
+        held, revoked = world.snapshot(key).credential, world.revoked(key)
+        if (
+            key in world.tunnels
+            and held is not None
+            and revoked is not None
+            and "deletionTimestamp" not in (world.tunnels[key]["metadata"])
+        ):
+            assert held.issued_at >= revoked.not_before
+        if key not in world.tunnels and key in world.let_go:
+            assert revoked is not None
+            assert revoked.not_before > world.last_issued.get(key, 0)
 
 
 @settings(max_examples=100, deadline=None)

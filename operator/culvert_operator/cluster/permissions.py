@@ -70,6 +70,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("own", LEASES, ("leases",), ("create",), "the election of a leader"),
     Rule("own", LEASES, ("leases",), ("get", "update"), "the election of a leader", ("culvert-operator",)),
+    Rule(
+        "own",
+        "apps",
+        ("deployments",),
+        ("get", "patch"),
+        "stopping itself before it is uninstalled",
+        ("culvert-operator",),
+    ),
+    Rule("own", "", ("secrets", "configmaps"), ("list",), "whether Helm is uninstalling the release, by its record"),
     Rule("own", "", ("secrets", "configmaps"), ("create",), "the issuer's key and the relay's certificate, once"),
     Rule(
         "own",

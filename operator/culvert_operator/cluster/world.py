@@ -79,9 +79,17 @@ class World:
         yield reflector(self.config_maps, metadata_only=True)
         for scope in self.scopes:
             selector = f"{kinds.MANAGED},{kinds.TUNNEL_LABEL}"
-            yield reflector(self.pods, namespace=scope, selector=selector)
+            gone = functools.partial(self._is_gone, scope)
+            yield reflector(self.pods, namespace=scope, selector=selector, gone=gone)
             for store in self.children.values():
-                yield reflector(store, namespace=scope, selector=selector)
+                yield reflector(store, namespace=scope, selector=selector, gone=gone)
+
+    def _is_gone(self, namespace: str | None) -> bool:
+        """Whether a namespace is known not to be there any more, or to be going."""
+        if namespace is None or not self.namespaces.synced.is_set():
+            return False
+        found = self.namespaces.get(ObjectKey("", namespace))
+        return found is None or found.terminating
 
     async def synced(self) -> None:
         """Until every store has had its first list."""
