@@ -158,6 +158,7 @@ class Operator:
             metrics=self._metrics,
             fence=self._fence,
             plan=plan,
+            looks=self._workers.looks,
             now=self._now,
             instance=f"culvert-operator-{_host_name()}",
         )
