@@ -29,6 +29,7 @@ settings.load_profile("culvert")
 
 
 PACKAGES: Final = {
+    "chromium": ("chromium",),
     "curl": ("curl",),
     "faketime": ("faketime",),
     "knotd": ("knot",),
@@ -39,9 +40,11 @@ PACKAGES: Final = {
     "promtool": ("prometheus",),
     "ssh": ("openssh-client",),
     "sshd": ("openssh-server",),
+    "systemd-analyze": ("systemd",),
 }
 """The Debian packages of the real clients and servers that tests run."""
 ADMINISTRATION: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+CLUSTER: Final = str(Path(__file__).resolve().parent.parent / "hack" / "cluster" / "cluster")
 REQUIRED: Final = os.environ.get("REQUIRE_CLUSTER") == "1"
 
 
@@ -76,6 +79,20 @@ def _program(name: str) -> str:
 def program() -> Callable[[str], str]:
     """``program(name)``: the path of a program of the operating system, installed when it can be."""
     return _program
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], str]:
+    """``built(name)``: the path of a program that hack/cluster builds from source; in CI it is built if need be."""
+
+    def path(name: str) -> str:
+        verb = ["build", name] if REQUIRED else ["path", name]
+        done = subprocess.run([CLUSTER, *verb], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            _unavailable(f"{name} is not built; run `hack/cluster/cluster build {name}` once: {done.stderr.strip()}")
+        return subprocess.run([CLUSTER, "path", name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -37,11 +37,18 @@ def create_file(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
-    """Writes a file in place of the one at ``path``, through symbolic links; ``CommandError`` when it cannot."""
+    """Writes a file in place of the one at ``path``, through symbolic links; ``CommandError`` when it cannot.
+
+    The new file belongs to the old one's owner and group: a service that runs under a user of its own must still be
+    able to read what root renews.
+    """
     try:
         target = path.resolve(strict=True)
+        owner = target.stat()
         temporary = _write_beside(target, data, mode=mode)
         try:
+            if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(temporary, owner.st_uid, owner.st_gid)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

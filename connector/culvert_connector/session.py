@@ -117,6 +117,8 @@ class RelaySession:
         self.started_at = loop.time()
         self.close_reason = ""
         self.credentials = credentials
+        self.outdated = False
+        """Whether the relay refused the newer credential, or did not answer it."""
         self.link = SessionLink(relay=False, listener=self, loop=loop)
         self._server_name = server_name
         self._owner = owner
@@ -149,6 +151,11 @@ class RelaySession:
         return self.state is State.CONNECTED
 
     @property
+    def said_hello(self) -> bool:
+        """Whether the relay has said HELLO and the session has not ended: it may drain."""
+        return self.state in (State.CONNECTED, State.DRAINING)
+
+    @property
     def streams(self) -> int:
         """Streams that are open, probes aside."""
         return sum(1 for stream_id in self.link.session.streams if stream_id % 2 == 0)
@@ -172,8 +179,11 @@ class RelaySession:
         return self.state in (State.CLOSED, State.DRAINING) or self._settled_version >= version
 
     def renew(self, credentials: CredentialsFile) -> None:
-        """Presents a newer credential of the same tunnel; the owner hears `session_credential`."""
-        if self.state is not State.CONNECTED:
+        """Presents a newer credential of the same tunnel; the owner hears `session_credential`.
+
+        Also while it drains: what it still serves must outlast the revocation of the older one.
+        """
+        if not self.said_hello:
             return
         self._offered = credentials
         proof = prove(credentials.private_key, nonce=self._nonce, server_name=self._server_name)
@@ -252,6 +262,7 @@ class RelaySession:
             self._credential_timer = None
         if offered is None:
             return
+        self.outdated = not result.accepted
         if result.accepted:
             self.credentials = offered
         self._owner.session_credential(self, result.accepted, result.reason)
@@ -342,8 +353,9 @@ class RelaySession:
 
     def _no_credential_result(self) -> None:
         self._credential_timer = None
-        if self._offered is not None and self.state is State.CONNECTED:
+        if self._offered is not None and self.said_hello:
             self._offered = None
+            self.outdated = True
             self._owner.session_credential(self, False, "no_answer")
 
     def _stop_timer(self) -> None:

@@ -95,16 +95,25 @@ class SessionSet:
         before, self._credentials = self._credentials, credentials
         if before is not None and before.credential == credentials.credential:
             return
-        for place in list(self._places):
-            session = place.session
-            if session is None or session.state is not State.CONNECTED:
-                continue
-            old, new = session.credentials.read_credential(), credentials.read_credential()
-            if old.tunnel == new.tunnel and new.issued_at >= old.issued_at:
-                session.renew(credentials)
-            else:
-                self._replace(place)
+        for session in self.sessions():
+            self._freshen(session)
         self._reconcile()
+
+    def _freshen(self, session: RelaySession) -> None:
+        """A session that began with another credential than the present one gets it, or a successor that has it."""
+        credentials = self._credentials
+        if credentials is None or not session.said_hello or session.credentials.credential == credentials.credential:
+            return
+        old, new = session.credentials.read_credential(), credentials.read_credential()
+        if old.tunnel == new.tunnel and new.issued_at >= old.issued_at:
+            session.renew(credentials)
+        else:
+            self._supersede(session)
+
+    def _supersede(self, session: RelaySession) -> None:
+        for place in list(self._places):
+            if place.session is session:
+                self._replace(place)
 
     def present(self, offer: Offer) -> None:
         """The grant and revocations that every session presents from now on."""
@@ -162,8 +171,9 @@ class SessionSet:
 
     @property
     def in_use(self) -> CredentialsFile | None:
-        """The credential that may be reported: the newest one once no active session uses another."""
-        active = [one.credentials for one in self.sessions() if one.state is State.CONNECTED]
+        """The credential that may be reported: the newest one once no session uses another. One that drains counts too
+        (what it still serves would be cut when the older one is revoked), unless its relay refuses the newer one."""
+        active = [one.credentials for one in self.sessions() if one.active or (one.said_hello and not one.outdated)]
         current = self._credentials
         if current is None or not active or all(one.credential == current.credential for one in active):
             return current
@@ -190,6 +200,7 @@ class SessionSet:
             extra={"fields": {"relay": session.relay, "address": str(session.address), "slot": session.slot}},
         )  # fmt: skip
         self._turns.wake()
+        self._freshen(session)  # the credential may have changed since it was dialled
         self._on_change()
         self._loop.call_soon(self._reconcile)
 
@@ -211,9 +222,7 @@ class SessionSet:
         """In-band renewal: done, or a new session with the new credential has to take over."""
         if not accepted:
             log.warning("Relay %s refused the newer credential in-band: %s.", session.relay, reason)
-            for place in list(self._places):
-                if place.session is session:
-                    self._replace(place)
+            self._supersede(session)
         self._on_change()
 
     def session_closed(self, session: RelaySession, reason: str) -> None:

@@ -17,6 +17,7 @@ from culvert_operator.children.access import config_map
 from culvert_operator.children.metadata import at_version, is_ours
 from culvert_operator.claims import Register
 from culvert_operator.compile import (
+    TOO_OLD,
     TunnelProblem,
     document,
     grant_names,
@@ -26,10 +27,12 @@ from culvert_operator.compile import (
     next_version,
     present_document,
     present_grant,
+    readable_schema,
     relay_target,
     retained_rules,
     served_rules,
     too_large,
+    too_old,
 )
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.credentials import subject
@@ -90,8 +93,8 @@ def configure(
         renew = granted_until(present, snapshot.options)
         accepted = _problem(problem) if problem else _accepted(snapshot, tunnel)
         return replace(stored, version=present.version, renew_at=renew, accepted=accepted)
-    problem = problem or too_large(content, names)
-    if problem is not None and problem.reason == "ConfigurationTooLarge":
+    problem = problem or too_large(content, names) or too_old(content, readable_schema(snapshot.reports, present))
+    if problem is not None and problem.reason in ("ConfigurationTooLarge", TOO_OLD):
         return replace(stored, accepted=_problem(problem))
     key = child("ConfigMap", tunnel.meta.name)
     existing = snapshot.children.get(key)
@@ -126,8 +129,12 @@ def _content(
         claim = register.get(hostname)
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
 
-    served = served_rules(routing.served)
-    content = document(tunnel, relay, served, retained_rules(present, served, keep))
+    schema = readable_schema(snapshot.reports, present)
+    served = served_rules(routing.served, schema=schema)
+    # Every connector repeats it to every relay, so that one which forgot over a restart hears of it again.
+    revocations = (snapshot.revocation.token,) if snapshot.revocation is not None else ()
+    retained = retained_rules(present, served, keep, schema=schema)
+    content = document(tunnel, relay, served, retained, revocations=revocations)
     sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
     return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
 

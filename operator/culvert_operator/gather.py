@@ -7,20 +7,23 @@ Invariant: nothing in a Snapshot is older than the process's own last write.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from culvert_ingress.document import RelayTarget
 from culvert_operator import relations
 from culvert_operator.api.meta import Raw
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import Client
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.cluster.world import World
+from culvert_operator.compile import relay_target
 from culvert_operator.connectors import Connectors
-from culvert_operator.credentials import inspect
+from culvert_operator.credentials import inspect, subject
 from culvert_operator.issuer import Issuer
 from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.options import Options
 from culvert_operator.publishing import Publishing
+from culvert_operator.revoking.herald import Herald
 from culvert_operator.world import Snapshot
 
 
@@ -34,8 +37,11 @@ class Gatherer:
     connectors: Connectors
     publishing: Publishing
     issuer: Issuer
+    herald: Herald
     options: Options
     now: Callable[[], float]
+    relays: dict[ObjectKey, RelayTarget] = field(default_factory=dict)
+    """Where connectors dial, as last seen: a namespace's deletion may take the relay's CA before the Tunnel."""
 
     async def snapshot(self, key: ObjectKey, failures: Mapping[ChildKey, str]) -> Snapshot | None:
         """The world of one Tunnel; None while a connector has not been heard yet, which will mark the key.
@@ -64,6 +70,10 @@ class Gatherer:
         services = {name: self.world.services.get(name) for name in relations.services(bindings)}
         children.update(self._known_children(key))
         secret = children.get(relations.child("Secret", key.name))
+        if tunnel is None:
+            self.relays.pop(key, None)
+        elif isinstance(relay := relay_target(tunnel, config_maps), RelayTarget):
+            self.relays[key] = relay
         return Snapshot(
             key=key,
             tunnel=tunnel,
@@ -81,6 +91,8 @@ class Gatherer:
             options=self.options,
             now=self.now(),
             failures=failures,
+            revocation=self.herald.state(subject(self.issuer.installation, key)),
+            known_relay=self.relays.get(key),
         )
 
     def _known_children(self, key: ObjectKey) -> dict[ChildKey, Raw]:

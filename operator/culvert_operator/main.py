@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -25,6 +26,7 @@ from culvert_operator.cluster.apply import Hand
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.connection import LoginError, log_in
 from culvert_operator.cluster.elector import Elector
+from culvert_operator.cluster.events import post
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.cluster.world import World
 from culvert_operator.connectors import Connectors
@@ -40,14 +42,19 @@ from culvert_operator.plan import plan
 from culvert_operator.publishing import Publishing
 from culvert_operator.reconcile import Reconciler
 from culvert_operator.relay_certificate import ensure_relay_certificate, relay_names
+from culvert_operator.revoking.herald import Herald
+from culvert_operator.revoking.herald import Watcher as HeraldWatcher
 from culvert_operator.throttle import Throttle
 from culvert_operator.worker import Watcher, Workers
+from culvert_operator.world import Event
 from culvert_transport.logs import configure
 
 CERTIFICATE_SECONDS = 3600.0
 FIRST_RETRY = 0.5
 LAST_RETRY = 15.0
 LEASE_NAME = "culvert-operator"
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -119,12 +126,14 @@ class Operator:
     async def _lead(self) -> None:
         """All that writes, until cancelled."""
         self._turned(True)
+        herald: Herald | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 if self._settings.relay_services:
                     group.create_task(self._supervised(self._keep_relay_certificate))
                 issuer = await self._issuer()
-                self._reconciler = self._make_reconciler(issuer)
+                herald = await self._herald(issuer)
+                self._reconciler = self._make_reconciler(issuer, herald)
                 for key in self._world.all_keys():
                     self._workers.mark(key)
                 self._workers.resume()
@@ -133,12 +142,14 @@ class Operator:
         finally:
             self._reconciler = None
             await self._workers.pause()
+            if herald is not None:
+                await herald.close()
 
     async def _work(self, key: ObjectKey) -> float | None:
         assert self._reconciler is not None, "workers are paused until there is one"
         return await self._reconciler.work(key)
 
-    def _make_reconciler(self, issuer: Issuer) -> Reconciler:
+    def _make_reconciler(self, issuer: Issuer, herald: Herald) -> Reconciler:
         gatherer = Gatherer(
             client=self._client,
             world=self._world,
@@ -146,6 +157,7 @@ class Operator:
             connectors=self._connectors,
             publishing=self._publishing,
             issuer=issuer,
+            herald=herald,
             options=self._settings.options,
             now=self._now,
         )
@@ -155,25 +167,48 @@ class Operator:
             gatherer=gatherer,
             publishing=self._publishing,
             issuer=issuer,
+            herald=herald,
             metrics=self._metrics,
             fence=self._fence,
             plan=plan,
             looks=self._workers.looks,
             now=self._now,
-            instance=f"culvert-operator-{_host_name()}",
+            instance=_instance(),
         )
 
+    async def _herald(self, issuer: Issuer) -> Herald:
+        """Whoever tells relays of revocations, with what an earlier leader left to tell."""
+        watcher = HeraldWatcher(
+            changed=self._workers.mark,
+            event=self._show,
+            attempt=self._metrics.delivered,
+            held=self._metrics.revocations,
+        )
+        herald = Herald(self._client, self._settings.options.namespace, issuer, watcher=watcher, now=self._now)
+        await self._insistently(herald.load, "the revocations cannot be read yet")
+        return herald
+
+    async def _show(self, event: Event) -> None:
+        await post(self._client, event, now=self._now(), instance=_instance())
+
     async def _issuer(self) -> Issuer:
-        """The issuer's key; tried for as long as it takes, for without it there is nothing to do."""
-        backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=random.random)
+        """The issuer's key, without which there is nothing to do."""
         namespace, name = self._settings.options.namespace, self._settings.issuer_secret
+        return await self._insistently(
+            lambda: ensure_issuer(self._client, namespace, name),
+            "the issuer's key is not there yet",
+            secret=f"{namespace}/{name}",
+        )
+
+    async def _insistently(self, what: Callable[[], Awaitable[T]], complaint: str, **fields: str) -> T:
+        """Tried for as long as it takes."""
+        backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=random.random)
         while True:
             try:
-                return await ensure_issuer(self._client, namespace, name)
+                return await what()
             except (APIError, IssuerError) as error:
                 delay = backoff.next()
-                fields = {"secret": f"{namespace}/{name}", "reason": str(error), "after": round(delay, 2)}
-                _log.warning("the issuer's key is not there yet", extra={"fields": fields})
+                _log.warning(complaint, extra={"fields": {**fields, "reason": str(error), "after": round(delay, 2)}})
                 await asyncio.sleep(delay)
 
     async def _keep_relay_certificate(self) -> None:
@@ -226,6 +261,10 @@ class Operator:
     async def _exposition(self, request: web.Request) -> web.Response:
         self._metrics.holds(self._world.bindings, len(self._world.claims))
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _instance() -> str:
+    return f"culvert-operator-{_host_name()}"
 
 
 def _host_name() -> str:

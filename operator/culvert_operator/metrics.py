@@ -85,6 +85,32 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._revocations = Gauge(
+            "culvert_operator_revocations",
+            "Tunnels whose older credentials are void, by whether every relay has confirmed that.",
+            ["state"],
+            registry=self.registry,
+        )
+        self._deliveries = Counter(
+            "culvert_operator_revocation_deliveries_total",
+            "Attempts to tell a relay of a revocation, by how they ended.",
+            ["result"],
+            registry=self.registry,
+        )
+        for state in ("confirmed", "pending"):
+            self._revocations.labels(state)
+        for result in ("confirmed", "failed"):
+            self._deliveries.labels(result)
+
+    def revocations(self, entries: int, untold: int) -> None:
+        """So many are repeated, of which so many some relay has not confirmed."""
+        self._revocations.labels("confirmed").set(entries - untold)
+        self._revocations.labels("pending").set(untold)
+
+    def delivered(self, result: str) -> None:
+        """An attempt to tell a relay ended."""
+        self._deliveries.labels(result).inc()
+
     def finished(self, result: str, seconds: float) -> None:
         """A key's work ended."""
         self._reconciled.labels(result).inc()

@@ -26,8 +26,9 @@ from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.leadership.fence import Fence, NotLeader
 from culvert_operator.metrics import Metrics
 from culvert_operator.publishing import Publishing
+from culvert_operator.revoking.herald import Herald
 from culvert_operator.worker import Retry
-from culvert_operator.world import FinalizerOp, Plan, Snapshot, StatusPatch
+from culvert_operator.world import FinalizerOp, Plan, Revoke, Snapshot, StatusPatch
 from culvert_protocol.keys import generate_key
 
 MAX_ROUNDS = 20
@@ -47,6 +48,7 @@ class Reconciler:
     gatherer: Gatherer
     publishing: Publishing
     issuer: Issuer
+    herald: Herald
     metrics: Metrics
     fence: Fence
     plan: Callable[[Snapshot], Plan]
@@ -114,6 +116,8 @@ class Reconciler:
         await _each(planned.claims, lambda claim: self.hand.claim(claim, outcome))
         if planned.claims and outcome.written:
             return outcome
+        if planned.revocation is not None:
+            await self._revoke(planned.revocation, outcome)
         await self._children(planned, outcome)
         done: set[tuple[str, ObjectKey]] = set()
 
@@ -146,6 +150,14 @@ class Reconciler:
 
         await _each(planned.finalizers_add, secure)
         return not any(op.kind == "Tunnel" for op in bare)
+
+    async def _revoke(self, wanted: Revoke, outcome: Outcome) -> None:
+        try:
+            await self.herald.record(wanted)
+        except APIError as error:
+            outcome.failed(f"the revocation of {wanted.tunnel}", error)
+        else:
+            outcome.written += 1
 
     async def _children(self, planned: Plan, outcome: Outcome) -> None:
         if planned.credential is not None:

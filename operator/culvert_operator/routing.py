@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from culvert_ingress.rules import OriginRequest, UnavailableService
+from culvert_ingress.schemas import lacking
 from culvert_operator.api.binding import Binding
 from culvert_operator.candidates import Candidate, Rejected, examine
 from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
+from culvert_operator.compile import TOO_OLD, UPGRADE, rule_of
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
-from culvert_operator.references import Resolved, resolve
+from culvert_operator.references import Resolved, Unresolved, resolve
 from culvert_operator.world import ClaimOp, Snapshot
 from culvert_protocol.granted import port_of
 
@@ -78,8 +81,12 @@ def route(
     register: Register,
     *,
     in_use: Callable[[str], bool],
+    schema: int,
 ) -> Routing:
-    """Route ``bindings`` (those that are to be served; none without ``grants``) by the stored claims."""
+    """Route ``bindings`` (those that are to be served; none without ``grants``) by the stored claims.
+
+    A rule that needs a later ``schema`` than connectors read answers 503, as one whose Service is missing.
+    """
     outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
     operations, staying = arbitrate(snapshot.key, candidates, register, in_use=in_use, now=snapshot.now)
@@ -95,14 +102,26 @@ def route(
     for binding in bindings:
         verdicts = judged[binding.meta.key]
         resolved = {
-            v.rule.name: resolve(
+            v.rule.name: _fitted(
                 v,
-                services=snapshot.services,
-                config_maps=snapshot.config_maps,
-                cluster_domain=snapshot.options.cluster_domain,
+                resolve(
+                    v,
+                    services=snapshot.services,
+                    config_maps=snapshot.config_maps,
+                    cluster_domain=snapshot.options.cluster_domain,
+                ),
+                schema,
             )
             for v in verdicts
             if isinstance(v, Candidate)
         }
         routed[binding.meta.key] = Routed(binding, verdicts, resolved)
     return Routing(routed, operations, staying)
+
+
+def _fitted(candidate: Candidate, resolved: Resolved, schema: int) -> Resolved:
+    keys = lacking(rule_of(candidate, resolved), schema)
+    if not keys:
+        return resolved
+    said = f"{', '.join(k.key for k in keys)}: a connector of the Tunnel is too old for it; {UPGRADE}"
+    return Resolved(UnavailableService(said), OriginRequest(), Unresolved(TOO_OLD, said))

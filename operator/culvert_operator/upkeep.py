@@ -21,7 +21,9 @@ from culvert_operator.configuration import Configured
 from culvert_operator.credentials import needs_issue
 from culvert_operator.keys import ChildKey
 from culvert_operator.relations import child
+from culvert_operator.revoking.decision import ROTATED_AT, rotated_at, until
 from culvert_operator.world import Apply, ChildDelete, IssueCredential, Snapshot
+from culvert_protocol.statements import LEEWAY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,16 @@ def _credential(snapshot: Snapshot, tunnel: Tunnel, subject: str) -> IssueCreden
     existing = snapshot.children.get(key)
     if existing is not None and not is_ours(existing, tunnel.meta):
         return None
+    now = _issue_time(snapshot)
     template: Raw = secret(tunnel.meta)
     if asked := tunnel.meta.annotations.get(ROTATE, ""):
         template = with_annotation(template, ROTATED, digest({ROTATE: asked}))
-    due = _rotation_is_due(template, existing) or needs_issue(
+    rotates = _rotation_is_due(template, existing)
+    # A Tunnel that never had a credential has none to revoke.
+    since = now if rotates and (existing is not None or "credential" in tunnel.status) else rotated_at(existing)
+    if since and snapshot.now < until(since, snapshot.options):
+        template = with_annotation(template, ROTATED_AT, str(since))
+    due = rotates or needs_issue(
         snapshot.credential if existing is not None else None,
         wanted_subject=subject,
         issuer=snapshot.issuer.thumbprint,
@@ -124,7 +132,6 @@ def _credential(snapshot: Snapshot, tunnel: Tunnel, subject: str) -> IssueCreden
     # An edited Secret is written whole: its private part is not known here, and applying without it would drop it.
     if not due and existing is not None and says(template, existing):
         return None
-    now = int(snapshot.now)
     return IssueCredential(
         child=key,
         namespace=tunnel.meta.namespace,
@@ -135,3 +142,14 @@ def _credential(snapshot: Snapshot, tunnel: Tunnel, subject: str) -> IssueCreden
         not_before=now,
         expires_at=now + snapshot.options.credential_lifetime_seconds,
     )
+
+
+def _issue_time(snapshot: Snapshot) -> int:
+    """Now, but later than the credential that is replaced and not before what was revoked: both count whole seconds.
+
+    Not further ahead than relays let clocks differ: after a clock that was wrong the present time is the better one.
+    """
+    now, held, revoked = int(snapshot.now), snapshot.credential, snapshot.revocation
+    after = held.issued_at + 1 if held is not None and not held.problem else 0
+    wanted = max(now, after, revoked.not_before if revoked is not None else 0)
+    return wanted if wanted <= now + LEEWAY_SECONDS else now

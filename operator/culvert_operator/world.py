@@ -10,9 +10,9 @@ How a plan is carried out, in this order:
 1. ``finalizers_add``. If a Tunnel's fails, stop and plan again later; a binding's holds up no other.
 2. ``claims``. If any was written, gather and plan again *before anything else* (AlreadyExists and 409 count as
    written: another one won, the next snapshot shows it). If all failed otherwise, go on: other names must not wait.
-3. ``credential``, ``configuration``, ``apply`` (an :class:`Apply` each, or made into one by
-   :func:`culvert_operator.issue.credential_secret` / :func:`~culvert_operator.issue.config_map`, which need the
-   issuer's private key); then ``delete``.
+3. ``revocation`` (into the ledger, of which relays are then told), ``credential``, ``configuration``, ``apply`` (an
+   :class:`Apply` each, or made into one by :func:`culvert_operator.issue.credential_secret` /
+   :func:`~culvert_operator.issue.config_map`, which need the issuer's private key); then ``delete``.
 4. ``statuses``, ``dns`` (only changes whose names the *gathered* statuses list already), ``events``,
    ``finalizers_remove``.
 
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from culvert_ingress.document import Document
+from culvert_ingress.document import Document, RelayTarget
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.claim import Claim
 from culvert_operator.api.cluster import Namespace, Service
@@ -58,6 +58,19 @@ class CredentialState:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationState:
+    """What the ledger says of the Tunnel: credentials issued before ``not_before`` (epoch seconds) are void.
+
+    ``token`` is the signed statement; ``untold`` are those of the relay's addresses that have not confirmed it.
+    """
+
+    not_before: int
+    token: str = field(repr=False)
+    relay: RelayTarget
+    untold: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that planning one Tunnel may look at. The mappings are never written to.
@@ -78,6 +91,8 @@ class Snapshot:
                    failed is a view with ``error``.
     ``issuer``     the issuer's present public key (its ``issuer_id`` is the issuer's first key's thumbprint).
     ``failures``   sentences of writes of children that were refused for good.
+    ``revocation`` what the ledger says of this Tunnel's subject; None when it says nothing, or nothing any more.
+    ``known_relay`` where this process last saw the Tunnel's connectors dial, for when its CA has gone before it.
     ``now``        wall clock, epoch seconds.
     """
 
@@ -97,6 +112,8 @@ class Snapshot:
     options: Options
     now: float
     failures: Mapping[ChildKey, str] = field(default_factory=dict)
+    revocation: RevocationState | None = None
+    known_relay: RelayTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +227,22 @@ class IssueConfiguration:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke:
+    """Credentials of ``subject`` issued before ``not_before`` are to be void: into the ledger, and to every relay.
+
+    Times are epoch seconds; after ``until`` no older credential can be valid, and the ledger forgets it.
+    """
+
+    tunnel: ObjectKey
+    uid: str
+    subject: str
+    not_before: int
+    issued_at: int
+    until: int
+    relay: RelayTarget
+
+
 @dataclass(frozen=True, slots=True)
 class StatusPatch:
     """JSON merge patch of the status subresource; carries uid and resourceVersion, so that a stale one answers 409."""
@@ -237,6 +270,7 @@ class Plan:
 
     finalizers_add: tuple[FinalizerOp, ...] = ()
     claims: tuple[ClaimOp, ...] = ()
+    revocation: Revoke | None = None
     credential: IssueCredential | None = None
     apply: tuple[Apply, ...] = ()
     delete: tuple[ChildDelete, ...] = ()
@@ -260,6 +294,7 @@ class Plan:
         return not (
             self.finalizers_add
             or self.claims
+            or self.revocation
             or self.credential
             or self.apply
             or self.delete

@@ -1,7 +1,6 @@
 """The chart as helm renders it; tests/cluster/test_chart.py has it judged by a real API server."""
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
@@ -26,17 +25,8 @@ Render = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def helm() -> str:
-    found = shutil.which("helm")
-    if found:
-        return found
-    cluster = str(REPOSITORY / "hack" / "cluster" / "cluster")
-    verb = ["build", "helm"] if os.environ.get("REQUIRE_CLUSTER") == "1" else ["path", "helm"]
-    done = subprocess.run([cluster, *verb], capture_output=True, text=True, check=False)
-    if done.returncode:
-        assert os.environ.get("REQUIRE_CLUSTER") != "1", done.stderr
-        pytest.skip("helm is missing: run `hack/cluster/cluster build helm`")
-    return subprocess.run([cluster, "path", "helm"], capture_output=True, text=True, check=True).stdout.strip()
+def helm(built: Callable[[str], str]) -> str:
+    return shutil.which("helm") or built("helm")
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,15 @@ def test_renewing_keeps_the_tunnel_and_the_claims_and_outdates_the_rest(
     assert grant.version == old_grant.version + 86_400_000
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to somebody else")
+def test_what_root_renews_stays_readable_for_the_service_that_owns_it(culvert: Culvert, issuer: Path) -> None:
+    assert create(culvert, issuer).code == 0
+    os.chown(FILE, 65532, 65531)
+    assert renew(culvert, issuer).code == 0
+    found = os.stat(FILE)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65532, 65531, 0o600)
+
+
 def test_renewing_within_the_same_moment_is_still_newer(culvert: Culvert, issuer: Path, wall: Wall) -> None:
     create(culvert, issuer)
     old_credential, old_grant = verified(issuer.with_name("issuer.pub"), wall.seconds)

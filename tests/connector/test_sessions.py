@@ -232,6 +232,66 @@ def test_a_newer_credential_is_presented_in_band(tools):
     tools.run(main())
 
 
+def test_d21_a_session_that_drains_gets_the_newer_credential_too_and_counts_until_it_has_it(tools):
+    async def main():
+        async with tools.world() as world:
+            go = asyncio.Event()
+
+            async def handler(client):
+                await client.head()
+                await go.wait()
+                await client.send(OK)
+
+            older = world.issuer.credentials(age=100)
+            world.source.sink.credentials(older)
+            await world.origin(handler)
+            await world.relay.connected(1)
+            (old,) = world.relay.sessions
+            call = world.relay.request(end=old)
+            await tools.until(lambda: world.connector.origins.open, "the request's arrival")
+            old.session.drain("the relay restarts")
+            await world.relay.connected(2)
+            world.relay.answers_credentials = False
+            newer = world.issuer.credentials()
+            world.source.sink.credentials(newer)
+            for session in world.connector.sessions.sessions():
+                if session.active:
+                    session.credentials = newer
+            assert status(world).key_id == older.key_id, "revoking now would cut the request that is under way"
+            world.relay.answers_credentials = True
+            world.source.sink.credentials(world.issuer.credentials())
+            await tools.until(lambda: status(world).key_id not in (older.key_id, newer.key_id), "the newest key")
+            assert old.token != older.credential
+            go.set()
+            assert await call.complete() == b"ok"
+
+    tools.run(main())
+
+
+def test_d21_a_credential_that_came_while_a_session_was_being_opened_is_presented_when_it_is(tools):
+    async def main():
+        async with tools.world() as world:
+            world.source.sink.credentials(world.issuer.credentials(age=100))
+            newer = world.issuer.credentials()
+            sessions = world.connector.sessions
+            dial = sessions._dial
+
+            async def slow(call):
+                dialled = await dial(call)
+                if not sessions.sessions():  # the first one: the credential changes between its handshake and its HELLO
+                    asyncio.get_running_loop().call_soon(world.source.sink.credentials, newer)
+                return dialled
+
+            sessions._dial = slow
+            await world.serve(tools.rule(StatusService(204)))
+            await world.relay.connected(1)
+            await tools.until(lambda: status(world).key_id == newer.key_id, "the report of the new key")
+            await tools.until(lambda: world.relay.sessions[0].token == newer.credential, "the new credential")
+            assert len(world.relay.ever) == 1
+
+    tools.run(main())
+
+
 def test_the_old_key_is_reported_until_no_session_uses_it(tools):
     async def main():
         async with tools.world() as world:

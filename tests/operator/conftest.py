@@ -22,6 +22,7 @@ from culvert_operator.api.binding import parse_binding
 from culvert_operator.api.claim import parse_claim
 from culvert_operator.api.cluster import Namespace, parse_service
 from culvert_operator.api.tunnel import parse_tunnel
+from culvert_operator.conditions.condition import moment
 from culvert_operator.credentials import inspect
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.dns.plan import DNSView, ZoneView
@@ -30,8 +31,18 @@ from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.options import Options
 from culvert_operator.plan import plan
 from culvert_operator.reports import parse_report
-from culvert_operator.world import Apply, ClaimCreate, ClaimDelete, ClaimUpdate, Plan, Snapshot
+from culvert_operator.world import (
+    Apply,
+    ClaimCreate,
+    ClaimDelete,
+    ClaimUpdate,
+    Plan,
+    RevocationState,
+    Revoke,
+    Snapshot,
+)
 from culvert_protocol.keys import PrivateKey
+from culvert_protocol.statements import sign_revocation
 
 FINALIZER = "culvert.dev/cleanup"
 START = 1_764_000_000.0
@@ -79,6 +90,9 @@ class SimulatedWorld:
         self.refused: list[dict[str, Any]] = []
         self.failures: dict[ChildKey, str] = {}
         self.issuer = PrivateKey(b"\x01" * 32)
+        self.ledger: dict[str, Revoke] = {}
+        self.untold: tuple[str, ...] = ()
+        self.key_ids: dict[str, str] = {}
         self.writes: Counter[str] = Counter()
         self.conflicts = 0
         self.events: list[Any] = []
@@ -156,13 +170,14 @@ class SimulatedWorld:
         item["metadata"]["resourceVersion"] = str(next(self._numbers))
 
     def delete(self, key: ObjectKey) -> None:
-        """Delete a binding or Tunnel as kubectl does: it stays while it has finalizers."""
+        """Delete a binding or Tunnel as kubectl does, a second later: it stays while it has finalizers."""
+        self.now += 1
         store = self.bindings if key in self.bindings else self.tunnels
         item = store[key]
         if not item["metadata"].get("finalizers"):
             self._gone(store, key)
         elif "deletionTimestamp" not in item["metadata"]:
-            item["metadata"]["deletionTimestamp"] = "2025-01-02T00:00:00Z"
+            item["metadata"]["deletionTimestamp"] = moment(self.now)
             item["metadata"]["generation"] += 1
             self._touch(item)
 
@@ -200,7 +215,10 @@ class SimulatedWorld:
         version = document.version if document else 0
         session = {"relay": "relay-1", "state": "connected", "probed": True, "grantVersion": version}
         report = {"ready": True, "appliedVersion": version, "sessions": [session], "refusedHostnames": self.refused}
-        return {f"pod-{i}": parse_report(report) for i in range(self.pods)}
+        held = inspect(self.children.get((key.namespace, relations.child("Secret", key.name))))
+        newest = held.key_id if held is not None else ""
+        names = [f"pod-{i}" for i in range(self.pods)]
+        return {n: parse_report({**report, "keyId": self.key_ids.get(n, newest)}) for n in names}
 
     def snapshot(self, key: ObjectKey) -> Snapshot:
         raw = self.tunnels.get(key)
@@ -235,7 +253,18 @@ class SimulatedWorld:
             options=self.options,
             now=self.now,
             failures=dict(self.failures),
+            revocation=self.revoked(key),
         )
+
+    def revoked(self, key: ObjectKey) -> RevocationState | None:
+        """What the ledger says of a Tunnel."""
+        found = self.ledger.get(f"inst:{key}")
+        if found is None or found.until <= self.now:
+            return None
+        token = sign_revocation(
+            self.issuer, subject=found.subject, not_before=found.not_before, issued_at=found.not_before
+        )
+        return RevocationState(found.not_before, token, found.relay, self.untold)
 
     # --- what the operator does -----------------------------------------------------------------------------
 
@@ -269,6 +298,11 @@ class SimulatedWorld:
         wrote = [self._claim(c) for c in planned.claims if self._write("claim")]
         if wrote:
             return
+        if planned.revocation is not None:
+            if not self._write("revocation"):
+                return
+            self.ledger[planned.revocation.subject] = planned.revocation
+            self.history.append(f"revoked {planned.revocation.tunnel}")
         applies: list[Apply] = []
         if planned.credential is not None:
             number = next(self._numbers)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from culvert_protocol.codes import ResetCode
+from culvert_protocol.credit import INITIAL_WINDOW
 from culvert_protocol.heads import Framing, Kind, ResponseHead
 
 
@@ -274,6 +276,47 @@ def test_an_early_final_answer_ends_the_upload_and_the_connection(play: Any, wai
         assert await visitor.rest() == b""
         await wait_until(lambda: connector.requests[0].reset is not None, "the upload's end")
         assert connector.requests[0].reset[0] == 0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("end", ["answered", "reset", "session lost"])
+def test_a_connection_whose_request_waited_for_credit_when_it_ended_reads_the_next_request(
+    play: Any, wait_until: Any, end: str
+) -> None:
+    async def scenario(world: Any) -> None:
+        connector = await world.connector(
+            ["app.example.com"], handler=lambda request: setattr(request, "consume", False)
+        )
+        connector.on_body = lambda request: None
+        visitor = await world.visitor()
+        size = INITIAL_WINDOW + 1
+        visitor.send(b"POST /first HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: %d\r\n\r\n" % size)
+        await wait_until(lambda: bool(connector.requests), "the request")
+        (request,) = connector.requests
+        visitor.send(b"x" * size)
+        (line,) = world.edge.visitors
+        # The request has been read to its last byte, which waits in the relay for credit.
+        await wait_until(lambda: line._paused and line._upload is None, "the connection pauses behind a whole request")
+        if end == "answered":
+            request.respond(200, b"first")
+            assert (await visitor.response()).body == b"first"
+            await wait_until(lambda: request.reset is not None, "the rest of the upload is cancelled")
+            assert not connector.session.streams
+        elif end == "reset":
+            request.stream.reset(ResetCode.ORIGIN_PROTOCOL, "origin_reset")
+            assert (await visitor.response()).status == 502
+        else:
+            connector.session.close("lost")
+            assert (await visitor.response()).status == 502
+            await world.connector(["app.example.com"])
+        visitor.send(b"GET /second HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        if end == "session lost":
+            assert (await visitor.response()).status == 200
+        else:
+            await wait_until(lambda: len(connector.requests) == 2, "the next request is read")
+            connector.requests[1].respond(200, b"second")
+            assert (await visitor.response()).body == b"second"
 
     play(scenario)
 

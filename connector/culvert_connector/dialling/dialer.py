@@ -156,7 +156,7 @@ async def dial(call: Call) -> Dialled:
     except ProxyError as error:
         raise DialError(UNREACHABLE, f"no connection to the relay at {call.address}: {error}") from error
     except (OSError, TimeoutError) as error:
-        why = f"no answer within {CONNECT_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
+        why = f"no answer within {CONNECT_TIMEOUT:g} s" if isinstance(error, TimeoutError) else _said(error)
         way = f" through the proxy {call.proxy}" if call.proxy is not None else ""
         raise DialError(UNREACHABLE, f"no connection to the relay at {call.address}{way}: {why}") from error
     kept = False
@@ -172,11 +172,16 @@ async def dial(call: Call) -> Dialled:
     except HandshakeError as error:
         raise DialError(REFUSED, f"the relay at {call.address} gave no valid answer: {error}") from error
     except (OSError, TimeoutError) as error:
-        why = f"no answer within {ANSWER_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
+        why = f"no answer within {ANSWER_TIMEOUT:g} s" if isinstance(error, TimeoutError) else _said(error)
         raise DialError(UNREACHABLE, f"the relay at {call.address} did not answer the upgrade: {why}") from error
     finally:
         if not kept:
             transport.abort()
+
+
+def _said(error: OSError) -> str:
+    """What an error says; a peer that leaves within the TLS handshake makes one that says nothing."""
+    return str(error) or "it closed the connection within the TLS handshake"
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, upgrade: _Upgrade, call: Call) -> asyncio.Transport:

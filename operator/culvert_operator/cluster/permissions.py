@@ -78,8 +78,8 @@ RULES: tuple[Rule, ...] = (
         "",
         ("configmaps",),
         ("get", "patch"),
-        "the issuer's public key; the relay's CA",
-        ("culvert-issuer", "culvert-relay-ca"),
+        "the issuer's public key; the relay's CA; revocations that relays are told of",
+        ("culvert-issuer", "culvert-relay-ca", "culvert-revocations"),
     ),
 )
 

@@ -41,7 +41,13 @@ REASONS: tuple[Reason, ...] = (
            "Create it in the Tunnel's namespace with PEM certificates (no private key). The last good configuration stays in force.", True),
     Reason(_T, "Accepted", "ConfigurationTooLarge", "The compiled configuration does not fit into one ConfigMap.",
            "Spread the bindings over several Tunnels. The last configuration that fitted stays in force.", True),
+    Reason(_T, "Accepted", "ConnectorTooOld", "The Tunnel uses a key that a connector of an earlier version cannot read.",
+           "Upgrade the connectors (`spec.connector.image` or `imageUpdatePolicy`). The last good configuration stays in force.", True),
     Reason(_T, "CredentialsReady", "Issued", "The connectors' credential is valid.", _NOTHING),
+    Reason(_T, "CredentialsReady", "RotationPending", "A new credential was asked for and written; the one before is revoked once every connector uses the new one (status True).",
+           "Wait some seconds. When it lasts, the Pods that the message names cannot be asked, or still serve long requests: delete them to go on."),
+    Reason(_T, "CredentialsReady", "RevocationPending", "A relay has not confirmed that older credentials are void (status True).",
+           "Let the operator reach the relays' addresses; until then a copy of an older credential is accepted there, unless a connector has told them."),
     Reason(_T, "CredentialsReady", "Pending", "The credential is being issued.", "Wait some seconds; see the operator's log when it lasts."),
     Reason(_T, "CredentialsReady", "SecretConflict", "A Secret of the credential's name exists that is not this Tunnel's.",
            "Rename or delete that Secret, or rename the Tunnel. It is never overwritten.", True),
@@ -97,6 +103,8 @@ REASONS: tuple[Reason, ...] = (
            "Use a Service that selects Pods of this namespace: others could point anywhere.", True),
     Reason(_B, "ResolvedRefs", "ConfigMapNotFound", "The ConfigMap or key of `caConfigMapRef` is missing or holds no certificate; its rule answers 503.",
            "Create it in the binding's namespace with PEM certificates (no private key).", True),
+    Reason(_B, "ResolvedRefs", "ConnectorTooOld", "A rule uses a key that a connector of an earlier version cannot read; the rule answers 503.",
+           "Upgrade the Tunnel's connectors (`spec.connector.image` or `imageUpdatePolicy`), or take the key out.", True),
     Reason(_B, "Programmed", "Programmed", "Every ready connector serves the rules, and every relay that they reach accepted the hostnames.", _NOTHING),
     Reason(_B, "Programmed", "Pending", "No rule is accepted yet, or the configuration is being written.", "Wait some seconds, or see Accepted."),
     Reason(_B, "Programmed", "NoConnector", "No connector is ready.", "See the Tunnel's conditions.", True),
@@ -132,6 +140,13 @@ REASONS: tuple[Reason, ...] = (
 """In the order in which the conditions are shown. ``Ready`` also takes the reason of what is not True."""
 
 EVENTS: tuple[tuple[Kind, str, str, str], ...] = (
+    (
+        _T,
+        "RevocationUndelivered",
+        "A relay could not be told that credentials are void: after `culvert.dev/rotate`, or of a Tunnel that went.",
+        "Do what the message says. The operator tells it again until those credentials have expired; the ConfigMap "
+        "`culvert-revocations` in its namespace lists what it tells.",
+    ),
     (
         _B,
         "RecordsLeft",

@@ -16,6 +16,7 @@ from culvert_operator.conditions.condition import Condition, Status, by_type, me
 from culvert_operator.keys import ChildKey
 from culvert_operator.programmed import Fleet
 from culvert_operator.relations import child
+from culvert_operator.revoking.decision import Rotation
 from culvert_operator.world import Snapshot
 
 _RELAY_REASONS = ("CertificateError", "RelayRefused", "RelayUnreachable")
@@ -70,6 +71,7 @@ def tunnel_status(
     subject: str,
     version: int | None,
     counts: Counts,
+    rotated: Rotation | None = None,
 ) -> Raw:
     """The status of a Tunnel that is served."""
     deployment = snapshot.children.get(child("Deployment", tunnel.meta.name))
@@ -77,7 +79,8 @@ def tunnel_status(
     total = tunnel.connector.replicas
     if tunnel.connector.autoscaling is not None:
         total = integer(mapping((deployment or {}).get("spec")).get("replicas"), tunnel.connector.autoscaling.least)
-    conditions = [accepted, _credentials(snapshot, tunnel), _available(snapshot, tunnel, deployment), _connected(fleet)]
+    issued = _credentials(snapshot, tunnel, rotated)
+    conditions = [accepted, issued, _available(snapshot, tunnel, deployment), _connected(fleet)]
     conditions.append(_ready(conditions))
     status: dict[str, Any] = {
         "observedGeneration": tunnel.meta.generation,
@@ -109,7 +112,7 @@ def _foreign(snapshot: Snapshot, tunnel: Tunnel, key: ChildKey) -> bool:
     return existing is not None and not is_ours(existing, tunnel.meta)
 
 
-def _credentials(snapshot: Snapshot, tunnel: Tunnel) -> Condition:
+def _credentials(snapshot: Snapshot, tunnel: Tunnel, rotated: Rotation | None) -> Condition:
     key = child("Secret", tunnel.meta.name)
     if _foreign(snapshot, tunnel, key):
         said = conflict(key, tunnel.meta.namespace)
@@ -122,7 +125,28 @@ def _credentials(snapshot: Snapshot, tunnel: Tunnel) -> Condition:
         return Condition("CredentialsReady", "False", "Pending", said)
     if snapshot.now >= state.expires_at:
         return Condition("CredentialsReady", "False", "Pending", "The credential has expired and is being renewed.")
-    return Condition("CredentialsReady", "True", "Issued", "The credential is valid and renewed daily.")
+    return _revoking(snapshot, rotated) or Condition(
+        "CredentialsReady", "True", "Issued", "The credential is valid and renewed daily."
+    )
+
+
+def _revoking(snapshot: Snapshot, rotated: Rotation | None) -> Condition | None:
+    """What a rotation waits for, or which relays have not heard that older credentials are void; no passing counts."""
+    if rotated is not None and rotated.waits_for:
+        names = ", ".join(rotated.waits_for[:5]) + (" …" if len(rotated.waits_for) > 5 else "")
+        said = (
+            f"The credential is valid. The one before is not revoked yet: not all sessions of {names} use the new one, "
+            "or the operator cannot ask; delete a Pod to go on without it."
+        )
+        return Condition("CredentialsReady", "True", "RotationPending", said)
+    stored = snapshot.revocation
+    if stored is not None and stored.untold:
+        said = (
+            "The credential is valid. Not told that older ones are void, and told again and again: "
+            f"{', '.join(stored.untold[:5])}; the operator's log says why."
+        )
+        return Condition("CredentialsReady", "True", "RevocationPending", said)
+    return None
 
 
 def _available(snapshot: Snapshot, tunnel: Tunnel, deployment: Raw | None) -> Condition:

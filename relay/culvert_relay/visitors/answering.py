@@ -14,7 +14,7 @@ from culvert_relay.access.log import Said
 from culvert_relay.visitors import answers
 from culvert_relay.visitors.answers import Answer, render
 from culvert_relay.visitors.exchange import Exchange
-from culvert_relay.visitors.line import VisitorLine
+from culvert_relay.visitors.line import BY_STREAM, VisitorLine
 
 if TYPE_CHECKING:
     from culvert_relay.admission import Place
@@ -87,6 +87,9 @@ class AnsweringConnection(VisitorLine, ABC):
                 self.close()
             return
         self._state = HEAD
+        if self._paused & BY_STREAM:
+            # Its stream took no more and is gone: nobody else would ever read the next request.
+            self.resume(BY_STREAM)
         # Only put off, never brought forward: the wheel looks at this number when the bucket comes up.
         self.deadline = edge.wheel.now + edge.idle_ticks
         if self._held:

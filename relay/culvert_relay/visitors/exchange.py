@@ -332,8 +332,9 @@ class Exchange(Account):
         self._pending = b""
         self._state = _OVER
         stream, self._stream = self._stream, None
-        if stream is not None and not self._request_sent:
-            # The rest of the upload is not wanted (RFC 9112 section 9.3: then the connection cannot persist).
+        if stream is not None and not stream.sent_fin:
+            # The rest of the upload is not wanted, be it still to come (RFC 9112 section 9.3: then the connection
+            # cannot persist) or held here for want of credit.
             stream.reset(ResetCode.NO_ERROR, "answered")
         if pending:
             visitor.write(pending)

@@ -43,6 +43,7 @@ def test_rules_are_those_of_their_scopes_with_the_names_they_are_restricted_to()
         "culvert-issuer",
         "culvert-relay-ca",
         "culvert-relay-tls",
+        "culvert-revocations",
         "culvert-operator",
     }
     assert len(rules(["cluster", "watched", "tunnels", "own"])) == len(RULES)

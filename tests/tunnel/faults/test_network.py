@@ -181,3 +181,22 @@ def test_a12_a_flipped_bit_ends_the_session_and_never_reaches_anybody(tunnel: An
             assert (await tunnel.get("/big")).body == BIG
 
     asyncio.run(scenario())
+
+
+def test_a_relay_that_leaves_within_the_tls_handshake_is_an_error_with_its_reason(tunnel: Any) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(leave, "127.0.0.1", 0)
+        async with server:
+            connector = tunnel.add_connector(via=[server.sockets[0].getsockname()[1]], sessions=1)
+            status = await connector.reports(lambda status: status["relayErrors"], "what is wrong")
+        (error,) = status["relayErrors"]
+        assert error["reason"] == "RelayUnreachable"
+        assert "it closed the connection within the TLS handshake" in error["message"]
+        # The fixture looks for tracebacks; a logging error would be no JSON.
+        assert {record["level"] for record in connector.records()} <= {"info", "warning"}
+
+    asyncio.run(scenario())

@@ -23,7 +23,6 @@ from culvert_operator.dns.policies import Policy
 from culvert_operator.dns.provider import ProviderConfig, Result, provider
 from culvert_operator.dns.registry import Registry
 
-CLUSTER = Path(__file__).resolve().parents[4] / "hack" / "cluster" / "cluster"
 ZONE = """\
 $TTL 60
 @ IN SOA ns.example.com. hostmaster.example.com. 1 7200 3600 1209600 1
@@ -71,10 +70,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    found = subprocess.run([CLUSTER, "path", "coredns"], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        pytest.skip("CoreDNS is not built; run `hack/cluster/cluster build coredns` once")
+def server(tmp_path: Path, built: Callable[[str], str]) -> Iterator[Server]:
+    program = built("coredns")
     path = tmp_path / "db"
     path.write_text(ZONE)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
@@ -85,7 +82,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         f"example.com:{port} {{\n  bind 127.0.0.1\n  file {path} example.com {{\n    reload 200ms\n  }}\n}}\n"
     )
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([found.stdout.strip(), "-conf", str(corefile)], stdout=log, stderr=log)
+        process = subprocess.Popen([program, "-conf", str(corefile)], stdout=log, stderr=log)
     made = Server(port, path)
     try:
         made.until("ns.example.com", "A", lambda rcode, found: found == {"192.0.2.53"})

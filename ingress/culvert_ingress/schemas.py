@@ -1,0 +1,60 @@
+"""Schema numbers of the configuration document: which of its keys came with which.
+
+Responsible for: one table of keys that connectors of an earlier version cannot read, and what of it a rule or a
+document uses. Must not know: who reports which schemas, and what is done about a rule that needs a later one.
+Invariant: a document says the lowest schema that has all of its keys, so that an upgrade of whoever writes it changes
+no document. A key that is not in the table is one of schema 1.
+
+A new key is a new row: with the next number when connectors that read the last number have been released, else with
+the last number. ``uses`` looks at values only: a key at its default is not written, and so needs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from culvert_ingress.document import Document
+from culvert_ingress.rules import Rule
+
+FIRST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RuleKey:
+    """A key of a rule, in the words of the API, the schema that it came with, and whether a rule uses it."""
+
+    key: str
+    schema: int
+    uses: Callable[[Rule], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentKey:
+    """The same of a key that is the whole document's."""
+
+    key: str
+    schema: int
+    uses: Callable[[Document], bool]
+
+
+RULE_KEYS: tuple[RuleKey, ...] = ()
+DOCUMENT_KEYS: tuple[DocumentKey, ...] = ()
+
+
+def lacking(rule: Rule, schema: int, *, keys: Iterable[RuleKey] | None = None) -> tuple[RuleKey, ...]:
+    """The keys that a rule uses and that ``schema`` does not have."""
+    return tuple(k for k in (RULE_KEYS if keys is None else keys) if k.schema > schema and k.uses(rule))
+
+
+def document_lacks(
+    document: Document, schema: int, *, keys: Iterable[DocumentKey] | None = None
+) -> tuple[DocumentKey, ...]:
+    """The keys of the whole document, rules aside, that it uses and that ``schema`` does not have."""
+    return tuple(k for k in (DOCUMENT_KEYS if keys is None else keys) if k.schema > schema and k.uses(document))
+
+
+def needed(document: Document) -> int:
+    """The lowest schema that has every key of a document."""
+    of_rules = (key.schema for rule in document.rules for key in lacking(rule, FIRST))
+    return max((FIRST, *of_rules, *(key.schema for key in document_lacks(document, FIRST))))
