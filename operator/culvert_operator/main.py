@@ -259,7 +259,7 @@ class Operator:
         return web.Response(text="ok\n")
 
     async def _exposition(self, request: web.Request) -> web.Response:
-        self._metrics.holds(self._world.bindings, len(self._world.claims))
+        self._metrics.holds(tunnels=self._world.tunnels, bindings=self._world.bindings, claims=self._world.claims)
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 
