@@ -50,6 +50,13 @@ class Options:
         named = {name for name in self.tunnel_scopes if name is not None}
         return tuple(sorted(named | set(self.watch_namespaces))) if self.watch_namespaces else (None,)
 
+    def watches(self, namespace: str) -> bool:
+        """Whether a Tunnel in ``namespace`` can be seen; "" is that of bindings that name none.
+
+        Of one that cannot be seen nothing may be concluded: it may well exist, and be another operator's.
+        """
+        return not namespace or self.scopes == (None,) or namespace in self.scopes
+
     def may_hold_tunnels(self, namespace: str) -> bool:
         """Whether a Tunnel in ``namespace`` is one that this operator serves."""
         allowed = self.tunnel_namespaces or (self.namespace,)

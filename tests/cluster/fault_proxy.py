@@ -83,6 +83,8 @@ class Proxy:
     claims: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     lists: dict[str, bytes] = field(default_factory=dict)
+    listed: Counter[str] = field(default_factory=Counter)
+    events: int = 0
     fired: bool = False
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
@@ -90,6 +92,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._dead = False
+        self._watching: set[web.Request] = set()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -126,7 +129,9 @@ class Proxy:
             return await self._write(request, body)
         status, headers, data = await self._forward(request, body)
         plural = request.path.rpartition("/")[2]
+        self.events += request.method == "POST"
         if request.method == "GET" and "limit" in request.query and status == 200:
+            self.listed[plural] += 1
             # The list that a restarted operator would get from an API server whose cache lags.
             stale = self.fault is not None and self.fault.what == "stale list of" and self.fault.kind == plural
             if stale and self.armed.is_set() and plural in self.lists and not self.fired:
@@ -176,13 +181,24 @@ class Proxy:
                     self._dead = True
                     self.crashed.set()
                 if fault == "away after":
-                    self._dead = True
-                    asyncio.get_running_loop().call_later(AWAY_SECONDS, self._come_back)
+                    self.go_away(AWAY_SECONDS)
                 raise _cut(request)
         return web.Response(status=status, headers=headers, body=data)
 
+    def go_away(self, seconds: float) -> None:
+        """Answer nothing for so long, and break off what is under way."""
+        self._dead = True
+        self.cut_watches()
+        asyncio.get_running_loop().call_later(seconds, self._come_back)
+
     def _come_back(self) -> None:
         self._dead = False
+
+    def cut_watches(self) -> None:
+        """Break off every watch, so that each kind is listed again."""
+        for request in self._watching:
+            if request.transport is not None:
+                request.transport.abort()
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
@@ -195,21 +211,30 @@ class Proxy:
                 return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            async for line in answer.content:
-                if self._dead:
-                    raise _cut(request)
-                bookmark = line.startswith(b'{"type":"BOOKMARK"')
-                self.watched[plural] += not bookmark
-                self.watched_late[plural] += not bookmark and self.armed.is_set()
-                gone = line.startswith(b'{"type":"DELETED"')
-                self.watched_gone[plural] += gone and self.armed.is_set()
-                fault = self.fault
-                mine = fault is not None and fault.kind == plural and (gone if fault.deletion else not bookmark)
-                if mine and self.armed.is_set() and not self.fired:
-                    await self._spoil(request, response, line)
-                else:
-                    await response.write(line)
+            self._watching.add(request)
+            try:
+                await self._follow(request, response, answer, plural)
+            finally:
+                self._watching.discard(request)
         return response
+
+    async def _follow(
+        self, request: web.Request, response: web.StreamResponse, answer: aiohttp.ClientResponse, plural: str
+    ) -> None:
+        async for line in answer.content:
+            if self._dead:
+                raise _cut(request)
+            bookmark = line.startswith(b'{"type":"BOOKMARK"')
+            self.watched[plural] += not bookmark
+            self.watched_late[plural] += not bookmark and self.armed.is_set()
+            gone = line.startswith(b'{"type":"DELETED"')
+            self.watched_gone[plural] += gone and self.armed.is_set()
+            fault = self.fault
+            mine = fault is not None and fault.kind == plural and (gone if fault.deletion else not bookmark)
+            if mine and self.armed.is_set() and not self.fired:
+                await self._spoil(request, response, line)
+            else:
+                await response.write(line)
 
     async def _spoil(self, request: web.Request, response: web.StreamResponse, line: bytes) -> None:
         assert self.fault is not None

@@ -61,7 +61,7 @@ def test_from_two_objects_to_a_published_name_and_back(world: World) -> None:
     )
 
 
-def test_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
+def test_d35_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
     host = f"shop.{world.zone}"
     world.start("--relay-service=culvert-relay-tunnel")
     world.apply(world.with_zone(), world.service(), world.binding(host))
@@ -171,7 +171,7 @@ def test_a_name_that_somebody_else_holds_is_left_as_it_is(world: World) -> None:
     assert "_culvert.taken" not in world.zone_text()
 
 
-def test_children_that_were_edited_or_deleted_come_back_and_foreign_fields_stay(world: World) -> None:
+def test_d27_children_that_were_edited_or_deleted_come_back_and_foreign_fields_stay(world: World) -> None:
     world.start()
     world.apply(world.tunnel(), world.service(), world.binding(f"shop.{world.zone}"))
     until(lambda: world.find("deployment", "main-connector"))
@@ -238,7 +238,7 @@ def test_deleting_the_tunnel_first_releases_its_bindings_and_the_record(world: W
     until(lambda: world.condition("tunnelbinding", "web", namespace, "Accepted") == ("False", "TunnelNotFound"))
 
 
-def test_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
+def test_d30_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
     host = f"shop.{world.zone}"
     namespace = f"{world.name}-shop"
     world.start()

@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, options: Options, changed: Callable[[ObjectKey], None]) -> None:
         self._options = options
-        self._changed = changed
+        self._tell = changed
         # Everywhere, or in the few namespaces for which RBAC has to be granted.
         everything, children = options.scopes, options.tunnel_scopes
         self.tunnels: Store[Tunnel] = Store(kinds.TUNNEL, parse_tunnel, scopes=everything)
@@ -100,11 +100,16 @@ class World:
         found = set(self.index.tunnels())
         for claim in self.claims:
             found |= relations.tunnels_of_claim(claim)
-        return frozenset(found)
+        return frozenset(key for key in found if self._options.watches(key.namespace))
 
     def bindings_of(self, key: ObjectKey) -> tuple[Binding, ...]:
         """The bindings that concern a Tunnel, in the order of their keys."""
         return self.index.bindings(key)
+
+    def _changed(self, key: ObjectKey) -> None:
+        # Claims are seen of everywhere, and a binding may name any Tunnel: what is another operator's is left alone.
+        if self._options.watches(key.namespace):
+            self._tell(key)
 
     def _mark(self, tunnels: Iterable[ObjectKey]) -> None:
         for tunnel in tunnels:
