@@ -25,7 +25,7 @@ from culvert_operator.api.cluster import Namespace
 from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.apply import Hand
 from culvert_operator.cluster.client import APIError, Client
-from culvert_operator.cluster.connection import LoginError, log_in
+from culvert_operator.cluster.connection import Access, LoginError, log_in
 from culvert_operator.cluster.elector import Elector
 from culvert_operator.cluster.events import post
 from culvert_operator.cluster.stores import Held
@@ -65,12 +65,19 @@ _log = logging.getLogger(__name__)
 class Operator:
     """One running operator."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        now: Callable[[], float] = time.time,
+        log_in: Callable[[], Awaitable[Access]] = log_in,
+    ) -> None:
+        self._log_in = log_in
         self._settings = settings
         self._now = now
         self._metrics = Metrics()
         self._fence = Fence(refused=self._metrics.fenced) if settings.election is not None else always()
-        self._client = Client(log_in, fence=self._fence, answered=self._metrics.answered)
+        self._client = Client(self._log_in, fence=self._fence, answered=self._metrics.answered)
         self._leading = settings.election is None
         self._synced = False
         self._workers = Workers(self._work, watcher=Watcher(finished=self._metrics.finished, depth=self._metrics.depth))
@@ -109,7 +116,7 @@ class Operator:
 
     async def _stand_for_election(self, terms: Terms) -> None:
         """Lead whenever the Lease is ours. The stores are kept true meanwhile, so that taking over needs no reading."""
-        client = Client(log_in, answered=self._metrics.answered)
+        client = Client(self._log_in, answered=self._metrics.answered)
         elector = Elector(
             client,
             self._fence,
@@ -191,6 +198,7 @@ class Operator:
             metrics=self._metrics,
             fence=self._fence,
             plan=plan,
+            looks=self._workers.looks,
             now=self._now,
             instance=_instance(),
         )
@@ -279,7 +287,7 @@ class Operator:
         return web.Response(text="ok\n")
 
     async def _exposition(self, request: web.Request) -> web.Response:
-        self._metrics.holds(self._world.bindings, len(self._world.claims))
+        self._metrics.holds(tunnels=self._world.tunnels, bindings=self._world.bindings, claims=self._world.claims)
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 

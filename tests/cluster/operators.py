@@ -198,32 +198,31 @@ class World:
 
     def allow_tunnels_in(self, namespace: str) -> None:
         """What the chart grants for another namespace of `operator.tunnelNamespaces`."""
-        group = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-        where = {"name": "culvert-operator-tunnels", "namespace": namespace}
-        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": where["name"]}
+        self.apply(*self._role("culvert-operator-tunnels", rules(["tunnels"]), namespace))
+
+    def _role(self, name: str, content: list[Any], namespace: str = "") -> list[Any]:
+        """A Role of a namespace or (without) a ClusterRole, bound to the operator's account."""
         account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.system}
-        self.apply(
-            {**group, "kind": "Role", "metadata": where, "rules": rules(["tunnels"])},
-            {**group, "kind": "RoleBinding", "metadata": where, "roleRef": reference, "subjects": [account]},
-        )
+        group, kind = {"apiVersion": "rbac.authorization.k8s.io/v1"}, "Role" if namespace else "ClusterRole"
+        where = {"name": name} | ({"namespace": namespace} if namespace else {})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+        return [
+            {**group, "kind": kind, "metadata": where, "rules": content},
+            {**group, "kind": f"{kind}Binding", "metadata": where, "roleRef": reference, "subjects": [account]},
+        ]
+
+    def restrict(self, *namespaces: str) -> None:
+        """Let the operator read nothing but these namespaces, as the chart does for ``operator.watchNamespaces``."""
+        self.apply(*self._role(f"{self.name}-operator", rules(["cluster"])))
+        for namespace in namespaces:
+            self.apply(*self._role("watched", rules(["watched"]), namespace))
 
     def _grant(self) -> None:
         """A service account with the operator's permissions, and a kubeconfig of it."""
-        account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.system}
-
-        def role(kind: str, name: str, content: list[Any], binding: str) -> list[Any]:
-            group = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-            where = {"name": name} | ({} if kind == "ClusterRole" else {"namespace": self.system})
-            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
-            return [
-                {**group, "kind": kind, "metadata": where, "rules": content},
-                {**group, "kind": binding, "metadata": where, "roleRef": reference, "subjects": [account]},
-            ]
-
         self.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": self.system}},
-            *role("ClusterRole", f"{self.name}-operator", rules(["cluster"]), "ClusterRoleBinding"),
-            *role("Role", "operator", rules(["tunnels", "own"]), "RoleBinding"),
+            *self._role(f"{self.name}-operator", rules(["cluster", "watched"])),
+            *self._role("operator", rules(["tunnels", "own"]), self.system),
         )
         config = yaml.safe_load(self.cluster.kubeconfig.read_text())
         token = self.cluster.kubectl("create", "token", ACCOUNT, f"--namespace={self.system}").stdout.strip()

@@ -77,7 +77,7 @@ def end_state(installation: Installation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_an_operator_killed_midway_ends_where_an_undisturbed_one_does(installation: Installation) -> None:
+def test_d01_an_operator_killed_midway_ends_where_an_undisturbed_one_does(installation: Installation) -> None:
     hosts = {f"k{number}": f"k{number}.{installation.zone}" for number in range(8)}
     bindings = [installation.binding(name, host) for name, host in hosts.items()]
     connectors = installation.lives("connector")

@@ -61,7 +61,7 @@ def test_from_two_objects_to_a_published_name_and_back(world: World) -> None:
     )
 
 
-def test_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
+def test_d35_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
     host = f"shop.{world.zone}"
     world.start("--relay-service=culvert-relay-tunnel")
     world.apply(world.with_zone(), world.service(), world.binding(host))
@@ -233,7 +233,7 @@ def test_deleting_the_tunnel_first_releases_its_bindings_and_the_record(world: W
     until(lambda: world.condition("tunnelbinding", "web", namespace, "Accepted") == ("False", "TunnelNotFound"))
 
 
-def test_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
+def test_d30_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
     host = f"shop.{world.zone}"
     namespace = f"{world.name}-shop"
     world.start()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
+from culvert_operator import compile as compiling
 from culvert_operator.api.claim import milliseconds
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.conditions.reasons import BY_NAME, REASONS
@@ -398,7 +400,7 @@ def test_a_grant_that_is_taken_back_ends_clean(world: Any) -> None:
     assert (world.zone, world.claims, world.routes(MAIN)) == ({}, {}, [])
 
 
-def test_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
+def test_d30_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
     keys = [world.binding(f"b{i}", "shop", f"h{i}.example.com") for i in range(25)]
     world.settle()
     for key in keys:
@@ -576,6 +578,43 @@ def test_every_condition_that_is_ever_written_is_in_the_table_of_reasons(simulat
     unknown = {s for s in seen if s not in BY_NAME and not (s[1] == "Ready" and s[2] in loose)}
     assert not unknown
     assert len(seen) > 20
+
+
+def test_d26_rules_beyond_what_a_config_map_holds_leave_the_last_configuration_in_force(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.binding("first", "shop", "first.example.com")
+    world.settle()
+    before = world.document(MAIN)
+    # Random names do not compress: what fits now, and a little more.
+    names = [f"{random.Random(n).randbytes(20).hex()}.example.com" for n in range(60)]
+    monkeypatch.setattr(compiling, "MAX_CONFIG_BYTES", 3000)
+    big = world.binding("big", "shop", *names)
+    world.settle()
+    assert world.condition(MAIN, "Accepted") == ("False", "ConfigurationTooLarge")
+    assert "spread the bindings over several Tunnels" in world.message(MAIN, "Accepted")
+    assert world.document(MAIN) == before
+    assert world.condition(first, "Ready")[0] == "True"
+    assert world.condition(big, "Programmed") == ("False", "Pending")
+    world.binding("big", "shop", "big.example.com")
+    world.settle()
+    assert world.condition(MAIN, "Accepted") == ("True", "Accepted")
+    assert world.condition(big, "Ready")[0] == "True"
+
+
+def test_d30_bindings_that_vanish_without_a_word_cost_no_record(world: Any) -> None:
+    for number in range(20):
+        world.binding(f"b{number}", "shop", f"h{number}.example.com")
+    world.settle()
+    records, kept = dict(world.zone), dict(world.bindings)
+    assert len(records) == 20
+    world.bindings.clear()
+    world.settle()
+    assert world.zone == records
+    world.bindings.update(kept)
+    world.settle()
+    assert world.zone == records
+    assert all(world.condition(key, "Ready")[0] == "True" for key in kept)
 
 
 def test_many_bindings_settle_in_few_rounds_and_then_plan_nothing(simulate: Any) -> None:

@@ -105,7 +105,7 @@ FAULTS = ["410", "error410", "error500", "500", "403", "429", "truncate", "garba
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: str) -> None:
+def test_d05_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: str) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
@@ -121,7 +121,7 @@ def test_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: 
     asyncio.run(scenario())
 
 
-def test_an_object_deleted_in_a_gap_that_the_history_no_longer_tells_is_gone(api_server: Any) -> None:
+def test_d03_an_object_deleted_in_a_gap_that_the_history_no_longer_tells_is_gone(api_server: Any) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
@@ -185,7 +185,7 @@ def test_a_first_410_lists_at_once_and_a_server_that_always_says_it_is_not_hamme
     asyncio.run(scenario())
 
 
-def test_retry_after_is_honoured(api_server: Any) -> None:
+def test_d07_retry_after_is_honoured(api_server: Any) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
