@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {
+MODULES: dict[str, tuple[str, ...]] = {
     "protocol/culvert_protocol": (
         "codes", "conversation", "credit", "frames", "heads", "outbox", "session", "states", "stream",
     ),
@@ -28,18 +28,17 @@ MODULES = {
     "transport/culvert_transport": ("instruments", "link", "traffic"),
     "relay/culvert_relay": (
         "routing.placement", "routing.pools", "routing.table", "routing.terms", "streams.connection", "tallies",
-        "tunnels.link", "tunnels.registry", "visitors.account", "visitors.answering", "visitors.connection",
-        "visitors.directing", "visitors.exchange", "visitors.framing", "visitors.line", "visitors.opening",
-        "visitors.pinning", "visitors.upload", "wheel",
+        "tunnels.link", "tunnels.registry", "tunnels.session", "visitors.account", "visitors.answering",
+        "visitors.connection", "visitors.directing", "visitors.exchange", "visitors.framing", "visitors.line",
+        "visitors.opening", "visitors.pinning", "visitors.upload", "wheel",
     ),
     "connector/culvert_connector": (
-        "origins.connection", "origins.exchange", "origins.pinning", "origins.pool", "origins.request",
-        "origins.waits", "requests", "tallies",
+        "configuration", "origins.connection", "origins.exchange", "origins.origins", "origins.pinning", "origins.pool",
+        "origins.request", "origins.targets", "origins.waits", "requests", "tallies",
     ),
+    "ingress/culvert_ingress": ("matching",),
 }  # fmt: skip
 """Folder of a package → its compiled modules. A class whose base is compiled has to be compiled too."""
-ALSO_READ = ("ingress/culvert_ingress",)
-"""Packages whose types the compiler needs."""
 SETUP = """
 import sys
 from mypyc.build import mypycify
@@ -69,7 +68,7 @@ def build(into: Path | None) -> int:
         clean()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        for folder in (*MODULES, *ALSO_READ):
+        for folder in MODULES:
             shutil.copytree(
                 ROOT / folder, scratch / Path(folder).name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
             )
