@@ -22,8 +22,8 @@ MODULES: dict[str, tuple[str, ...]] = {
         "codes", "conversation", "credit", "frames", "heads", "outbox", "session", "states", "stream",
     ),
     "http1/culvert_http1": (
-        "authority", "chunked", "errors", "fields", "framing", "grammar", "limits", "malformed", "options", "path",
-        "reasons", "request", "response",
+        "authentication", "authority", "chunked", "errors", "fields", "framing", "grammar", "limits", "malformed",
+        "options", "path", "reasons", "request", "response",
     ),
     "transport/culvert_transport": ("instruments", "link", "traffic"),
     "relay/culvert_relay": (
