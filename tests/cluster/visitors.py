@@ -104,7 +104,18 @@ class Visitors:
     def served(self, host: str, *, seconds: float = PATIENCE) -> float:
         """Seconds until a visitor of `host` gets 200."""
         started = time.monotonic()
-        until(lambda: self.visit(host).status == 200 or None, seconds=seconds, every=0.01)
+        last: Answer | None = None
+
+        def served() -> bool:
+            nonlocal last
+            last = self.visit(host)
+            return last.status == 200
+
+        try:
+            until(served, seconds=seconds, every=0.01)
+        except AssertionError as error:
+            error.add_note(f"The last answer for {host} was {last}, fields {last and last.fields.items()}.")
+            raise
         return time.monotonic() - started
 
     def resolve(self, name: str, *, kind: str = "CNAME", over: str = "udp") -> tuple[str, list[str]]:

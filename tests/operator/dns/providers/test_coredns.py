@@ -53,7 +53,7 @@ class Server:
             rdata.to_text() for rrset in answer.answer if rrset.rdtype == wanted for rdata in rrset
         }
 
-    def until(self, name: str, kind: str, right: Callable[[str, set[str]], bool], seconds: float = 20) -> None:
+    def until(self, name: str, kind: str, right: Callable[[str, set[str]], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not right(*(answer := self.ask(name, kind))):
             assert time.monotonic() < deadline, (name, kind, answer)
@@ -69,14 +69,22 @@ class Server:
         return asyncio.run(step())
 
 
+def free_port() -> int:
+    """A port that is free for both TCP and UDP at this moment."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                return int(tcp.getsockname()[1])
+
+
 @pytest.fixture
 def server(tmp_path: Path, built: Callable[[str], str]) -> Iterator[Server]:
     program = built("coredns")
     path = tmp_path / "db"
     path.write_text(ZONE)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
+    port = free_port()
     corefile = tmp_path / "Corefile"
     corefile.write_text(
         f"example.com:{port} {{\n  bind 127.0.0.1\n  file {path} example.com {{\n    reload 200ms\n  }}\n}}\n"
@@ -84,8 +92,13 @@ def server(tmp_path: Path, built: Callable[[str], str]) -> Iterator[Server]:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([program, "-conf", str(corefile)], stdout=log, stderr=log)
     made = Server(port, path)
+
+    def serves(rcode: str, found: set[str]) -> bool:
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        return found == {"192.0.2.53"}
+
     try:
-        made.until("ns.example.com", "A", lambda rcode, found: found == {"192.0.2.53"})
+        made.until("ns.example.com", "A", serves)
         yield made
     finally:
         process.terminate()
