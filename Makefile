@@ -30,9 +30,10 @@ faults: $(READY) ## every fault plan and property mutation of the operator on a 
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 
-bench: $(READY) ## CPU per request, new connections, bulk and memory, against nginx's two hops in one run
+bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble; against nginx's two hops
 	$(BIN)/python -m bench.requests $(ARGS)
 	$(BIN)/python -m bench.streams
+	$(BIN)/python -m bench.rows
 
 image: ## build the container image localhost/culvert:dev with docker or buildah
 	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar

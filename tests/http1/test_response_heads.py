@@ -17,6 +17,10 @@ from culvert_http1 import (
 )
 from culvert_http1 import response as response_module
 
+INTERPRETED = pytest.mark.skipif(
+    not str(response_module.__file__).endswith(".py"),
+    reason="a compiled module keeps its expressions where no test can replace them",
+)
 OK = b"HTTP/1.1 200 OK"
 
 
@@ -255,7 +259,9 @@ def outcome(
         parsed = parse_response_head(data, method=method, limits=limits, scanned=scanned)
     except HTTPError as error:
         return error.status, error.reason, error.sentence
-    return parsed and tuple(getattr(parsed, name) for name in ResponseHead.__slots__)
+    # Compiled classes (hack/native) name their attributes otherwise.
+    names = getattr(ResponseHead, "__mypyc_attrs__", None) or ResponseHead.__slots__
+    return parsed and tuple(getattr(parsed, name) for name in names)
 
 
 @given(
@@ -294,6 +300,7 @@ def test_arbitrary_bytes_raise_nothing_else_and_what_passes_is_safe(data: bytes,
         assert parsed.framing == Framing.NONE
 
 
+@INTERPRETED
 @given(data=usual | begun, method=methods)
 @settings(max_examples=100)
 def test_the_usual_shape_reads_as_the_general_way_does(data: bytes, method: bytes) -> None:

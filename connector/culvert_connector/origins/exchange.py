@@ -302,7 +302,8 @@ class Exchange:
         self._count(head.status)
         # An upload that is still under way will be cut short: the visitor's connection cannot be used again.
         close = not self._sent_whole() and self._framing != _NONE
-        record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        values = (head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        record = tuple.__new__(RecordHead, values)
         stream = self._stream
         self.traffic.sent += len(body)
         stream.send_head(record, body, fin=ended)

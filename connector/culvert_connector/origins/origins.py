@@ -107,7 +107,7 @@ class Origins:
 
     def await_response(self, user: ResponseAwaiter, seconds: float) -> None:
         """See `exchange.Connections.await_response`."""
-        loop = asyncio.get_running_loop()
+        loop = self._running()
         self._waits.begin(user, seconds, now=loop.time())
         if self._look is None:
             self._look = loop.call_later(min(seconds, LOOK_EVERY), self._look_at_waits)
@@ -132,10 +132,7 @@ class Origins:
         pool = self._pools.get(key.keep_seconds)
         if pool is None:
             pool = self._pools[key.keep_seconds] = IdlePool(idle_timeout=key.keep_seconds)
-        loop = self._loop
-        if loop is None:
-            # Asked for once: each asking is a system call (getpid) on CPython 3.11.
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._running()
         evicted = pool.give(key, connection, now=loop.time(), per_key=key.keep)
         if evicted is not None:
             evicted.close()
@@ -172,6 +169,13 @@ class Origins:
             await asyncio.sleep(0)
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """The loop, asked for once: each asking is a system call (getpid) on CPython 3.11."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     def _look_at_waits(self) -> None:
         loop = asyncio.get_running_loop()
