@@ -18,6 +18,7 @@ from culvert_ingress.config_reading import ConfigErrors, Problem, Problems, Sect
 from culvert_ingress.config_rules import RuleFiles, read_rules
 from culvert_ingress.document import AddressPolicy, ConnectorSettings, Document, RelayTarget
 from culvert_ingress.rules import Rule
+from culvert_ingress.schemas import needed
 from culvert_ingress.users import UsersError, digests_of
 from culvert_ingress.yaml_text import YamlErrors, read_yaml
 
@@ -101,7 +102,7 @@ class ConfigFile:
         if problems:
             raise ConfigErrors(problems)
         assert name
-        return Document(
+        document = Document(
             version=version,
             tunnel=name,
             relay=RelayTarget(self.relay, self.relay_server_name, relay_ca),
@@ -111,6 +112,7 @@ class ConfigFile:
             grant=grant,
             revocations=tuple(revocations),
         )
+        return replace(document, schema=needed(document))
 
 
 def load(text: str) -> ConfigFile:

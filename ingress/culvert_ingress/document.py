@@ -27,7 +27,7 @@ from culvert_ingress.rules import Rule
 
 __all__ = ["SCHEMAS", "AddressPolicy", "ConnectorSettings", "Document", "DocumentError", "RelayTarget"]
 
-SCHEMAS = (1,)
+SCHEMAS = (1, 2)
 """Schema numbers that this version reads; a connector reports them, so that an older one can be served."""
 
 MAX_BYTES = 64 << 20
