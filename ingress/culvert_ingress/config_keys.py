@@ -64,6 +64,10 @@ TOP_LEVEL: dict[str, Key] = {
         "path of PEM certificates that the relay's certificate is checked with; default: the system's"
     ),
     "relay-server-name": _honoured("the name that the relay's certificate must have; default: the host in relay"),
+    "relay-proxy": _honoured(
+        "URL of an HTTP proxy that relays are dialled through, as http://host:port without a user name; default: what "
+        "HTTPS_PROXY and NO_PROXY say, where a proxy's user name and password belong"
+    ),
     # cloudflared's
     "tunnel": _honoured("name of the tunnel, as in its credentials file"),
     "credentials-file": _honoured("path of the file that `culvert tunnel create` wrote"),

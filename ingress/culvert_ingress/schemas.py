@@ -45,7 +45,9 @@ RULE_KEYS: tuple[RuleKey, ...] = (
     RuleKey("originRequest.matchSNItoHost", 2, lambda rule: rule.origin_request.match_sni_to_host),
     RuleKey("originRequest.disableChunkedEncoding", 2, lambda rule: rule.origin_request.disable_chunked_encoding),
 )
-DOCUMENT_KEYS: tuple[DocumentKey, ...] = ()
+DOCUMENT_KEYS: tuple[DocumentKey, ...] = (
+    DocumentKey("relay.proxyURL", 2, lambda document: document.relay.proxy is not None),
+)
 
 
 def lacking(rule: Rule, schema: int, *, keys: Iterable[RuleKey] | None = None) -> tuple[RuleKey, ...]:

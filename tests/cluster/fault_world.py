@@ -22,6 +22,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.kinds import Kind
@@ -156,7 +157,7 @@ class Story:
         report = {
             "connectorId": "obedient",
             "version": "0.1.0",
-            "schemas": [1],
+            "schemas": list(SCHEMAS),
             "ready": version > 0,
             "draining": False,
             "appliedVersion": version,
