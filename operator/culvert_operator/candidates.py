@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from culvert_ingress.durations import DurationError
 from culvert_ingress.durations import parse as parse_duration
 from culvert_ingress.header_edits import HeaderEditError, check_header_edits
-from culvert_ingress.hostnames import normalise_pattern
+from culvert_ingress.hostnames import is_wildcard, normalise_pattern
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name
 from culvert_ingress.path_rewrite import rewrite_of
 from culvert_ingress.paths import PathValueError, check_path
@@ -22,7 +22,7 @@ from culvert_ingress.relay_ports import HTTP_ALONE, changes_http
 from culvert_ingress.rule_json import PROXY_PROTOCOLS
 from culvert_ingress.rules import HeaderEdits, OriginRequest, PathMatch, PathType
 from culvert_operator.api.binding import Binding, RuleSpec
-from culvert_operator.api.claim import ClaimPath
+from culvert_operator.api.claim import FALLBACK, ClaimPath
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.grants import Grants, NotGranted
 from culvert_operator.keys import ObjectKey
@@ -47,9 +47,14 @@ class Candidate:
     sources: tuple[str, ...] = ()
 
     @property
-    def terms(self) -> tuple[str, tuple[str, ...]]:
-        """What all rules of one hostname must have in common, because the relay knows no rules."""
-        return self.rule.protocol, self.sources
+    def yields(self) -> bool:
+        """Whether its wildcard leaves the names below it to other namespaces."""
+        return self.rule.wildcard == FALLBACK
+
+    @property
+    def terms(self) -> tuple[str, tuple[str, ...], bool]:
+        """What all rules of one hostname must have in common: the relay knows no rules, a claim has one holder."""
+        return self.rule.protocol, self.sources, self.yields
 
     @property
     def claim_path(self) -> ClaimPath:
@@ -134,7 +139,10 @@ def _name(rule: RuleSpec) -> str:
     if rule.protocol not in ("HTTP", "TCP", "TLS"):
         raise ValueError(f"The protocol {rule.protocol!r} is not known; write HTTP, TCP or TLS.")
     if rule.protocol != "TCP":
-        return str(normalise_pattern(rule.hostname))
+        name = str(normalise_pattern(rule.hostname))
+        if rule.wildcard and not is_wildcard(name):
+            raise ValueError("wildcard is about a hostname such as *.example.com; remove it.")
+        return name
     if not 1 <= rule.relay_port <= 65535:
         raise ValueError("A TCP rule needs a relayPort from 1 to 65535.")
     return port_name(rule.relay_port)

@@ -123,7 +123,13 @@ class SimulatedWorld:
         }
 
     def binding(
-        self, name: str, namespace: str, *hostnames: str, tunnel: ObjectKey | None = None, rules: Any = None
+        self,
+        name: str,
+        namespace: str,
+        *hostnames: str,
+        tunnel: ObjectKey | None = None,
+        rules: Any = None,
+        wildcard: str = "",
     ) -> ObjectKey:
         """Create or edit a binding: one rule per hostname (``host`` or ``host/path``) to the Service ``web``."""
         self.namespaces.setdefault(namespace, Namespace(namespace, {}))
@@ -140,6 +146,7 @@ class SimulatedWorld:
                         "hostname": host,
                         "path": {"type": "PathPrefix", "value": slash + path or "/"},
                         "service": {"name": "web", "port": 80, "scheme": "http"},
+                        **({"wildcard": wildcard} if wildcard and host.startswith("*.") else {}),
                     }
                 )
         target = tunnel or ObjectKey("culvert-system", "main")

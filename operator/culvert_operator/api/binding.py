@@ -75,6 +75,7 @@ class RuleSpec:
     protocol: str = "HTTP"
     relay_port: int = 0
     allowed_sources: tuple[str, ...] = ()
+    wildcard: str = ""
 
     @property
     def spelling(self) -> str:
@@ -153,6 +154,7 @@ def _rule(spec: Raw) -> RuleSpec:
         protocol=text(spec.get("protocol")) or "HTTP",
         relay_port=integer(spec.get("relayPort")),
         allowed_sources=tuple(text(item) for item in sequence(spec.get("allowedSources"))),
+        wildcard=text(spec.get("wildcard")),
     )
 
 
