@@ -38,8 +38,16 @@ class DocumentKey:
     uses: Callable[[Document], bool]
 
 
-RULE_KEYS: tuple[RuleKey, ...] = ()
-DOCUMENT_KEYS: tuple[DocumentKey, ...] = ()
+RULE_KEYS: tuple[RuleKey, ...] = (
+    RuleKey("originRequest.pathRewrite", 2, lambda rule: rule.origin_request.path_rewrite is not None),
+    RuleKey("originRequest.requestHeaders", 2, lambda rule: rule.origin_request.request_headers is not None),
+    RuleKey("originRequest.responseHeaders", 2, lambda rule: rule.origin_request.response_headers is not None),
+    RuleKey("originRequest.matchSNItoHost", 2, lambda rule: rule.origin_request.match_sni_to_host),
+    RuleKey("originRequest.disableChunkedEncoding", 2, lambda rule: rule.origin_request.disable_chunked_encoding),
+)
+DOCUMENT_KEYS: tuple[DocumentKey, ...] = (
+    DocumentKey("relay.proxyURL", 2, lambda document: document.relay.proxy is not None),
+)
 
 
 def later(schema: int) -> tuple[RuleKey, ...]:

@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster.permissions import rules
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -63,7 +64,7 @@ class Connector:
         self._report: dict[str, Any] = {
             "connectorId": "test",
             "version": "0.1.0",
-            "schemas": [1],
+            "schemas": list(SCHEMAS),
             "ready": False,
             "draining": False,
             "appliedVersion": 0,

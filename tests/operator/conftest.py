@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from culvert_ingress.document import Document, DocumentError
+from culvert_ingress.document import SCHEMAS, Document, DocumentError
 from culvert_operator import relations
 from culvert_operator.api.binding import parse_binding
 from culvert_operator.api.claim import parse_claim
@@ -125,7 +125,13 @@ class SimulatedWorld:
         }
 
     def binding(
-        self, name: str, namespace: str, *hostnames: str, tunnel: ObjectKey | None = None, rules: Any = None
+        self,
+        name: str,
+        namespace: str,
+        *hostnames: str,
+        tunnel: ObjectKey | None = None,
+        rules: Any = None,
+        wildcard: str = "",
     ) -> ObjectKey:
         """Create or edit a binding: one rule per hostname (``host`` or ``host/path``) to the Service ``web``."""
         self.namespaces.setdefault(namespace, Namespace(namespace, {}))
@@ -142,6 +148,7 @@ class SimulatedWorld:
                         "hostname": host,
                         "path": {"type": "PathPrefix", "value": slash + path or "/"},
                         "service": {"name": "web", "port": 80, "scheme": "http"},
+                        **({"wildcard": wildcard} if wildcard and host.startswith("*.") else {}),
                     }
                 )
         target = tunnel or ObjectKey("culvert-system", "main")
@@ -216,7 +223,13 @@ class SimulatedWorld:
         document = self.document(key)
         version = document.version if document else 0
         session = {"relay": "relay-1", "state": "connected", "probed": True, "grantVersion": version}
-        report = {"ready": True, "appliedVersion": version, "sessions": [session], "refusedHostnames": self.refused}
+        report = {
+            "ready": True,
+            "appliedVersion": version,
+            "sessions": [session],
+            "refusedHostnames": self.refused,
+            "schemas": SCHEMAS,
+        }
         held = inspect(self.children.get((key.namespace, relations.child("Secret", key.name))))
         newest = held.key_id if held is not None else ""
         names = [f"pod-{i}" for i in range(self.pods)]

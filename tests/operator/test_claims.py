@@ -267,6 +267,94 @@ def test_a_claim_keeps_its_time_when_paths_change(world: Any) -> None:
     assert [p["value"] for p in claims(world)["shop.example.com"]["paths"]] == ["/other"]
 
 
+def wild(world: Any, name: str, namespace: str, mode: str, hostname: str = "*.example.com", **more: Any) -> Any:
+    rule = {"name": "r0", "hostname": hostname, "path": {"type": "PathPrefix", "value": "/"}, "wildcard": mode, **more}
+    return world.binding(name, namespace, rules=[{**rule, "service": {"name": "web", "port": 80}}])
+
+
+def test_a_wildcard_that_falls_back_leaves_the_names_below_it_to_others(world: Any) -> None:
+    rest = wild(world, "rest", "alpha", "Fallback")
+    world.settle()
+    exact = world.binding("exact", "beta", "a.example.com")
+    narrower = wild(world, "narrower", "gamma", "Reserve", "*.x.example.com")
+    world.settle()
+    assert [world.condition(one, "Ready")[0] for one in (rest, exact, narrower)] == ["True"] * 3
+    assert claims(world)["*.example.com"]["wildcard"] == "Fallback"
+    assert "wildcard" not in claims(world)["*.x.example.com"]
+    # What is narrower reserves as ever, and the order of a document does not depend on who came first.
+    below = world.binding("below", "beta", "y.x.example.com")
+    world.settle()
+    assert world.condition(below, "Accepted") == ("False", "HostnameConflict")
+    assert [rule.hostname for rule in world.document(MAIN).rules] == [
+        "a.example.com",
+        "*.x.example.com",
+        "*.example.com",
+    ]
+
+
+def test_a_wildcard_that_falls_back_comes_after_names_that_others_hold(world: Any) -> None:
+    exact = world.binding("exact", "beta", "a.example.com")
+    world.settle()
+    rest = wild(world, "rest", "alpha", "Reserve")
+    world.settle()
+    assert world.condition(rest, "Accepted") == ("False", "HostnameConflict")
+    wild(world, "rest", "alpha", "Fallback")
+    world.settle()
+    assert world.condition(rest, "Ready") == world.condition(exact, "Ready") == ("True", "Ready")
+
+
+def test_a_wildcard_that_begins_to_reserve_takes_no_name_from_anybody(world: Any) -> None:
+    rest = wild(world, "rest", "alpha", "Fallback")
+    world.settle()
+    world.now += 10
+    exact = world.binding("exact", "beta", "a.example.com")
+    world.settle()
+    world.now += 10
+    wild(world, "rest", "alpha", "Reserve")
+    world.settle()
+    assert world.condition(exact, "Ready") == ("True", "Ready")
+    assert world.condition(rest, "Accepted") == ("False", "HostnameConflict")
+    assert "beta" not in world.message(rest, "Accepted")
+    world.delete(exact)
+    world.settle()
+    assert world.condition(rest, "Ready") == ("True", "Ready")
+    assert "wildcard" not in claims(world)["*.example.com"]
+    late = world.binding("late", "beta", "b.example.com")
+    world.settle()
+    assert world.condition(late, "Accepted") == ("False", "HostnameConflict")
+
+
+def test_an_undisturbed_wildcard_keeps_its_time_when_it_falls_back(world: Any) -> None:
+    wild(world, "rest", "alpha", "Reserve")
+    world.settle()
+    since = claims(world)["*.example.com"]["claimedAt"]
+    world.now += 1000
+    wild(world, "rest", "alpha", "Fallback")
+    world.settle()
+    assert claims(world)["*.example.com"]["claimedAt"] == since
+    writes = dict(world.writes)
+    world.settle()
+    assert dict(world.writes) == writes, "nothing is written at rest"
+
+
+def test_rules_of_one_wildcard_say_the_same_and_the_older_one_is_heard(world: Any) -> None:
+    first = wild(world, "first", "alpha", "Fallback")
+    world.settle()
+    second = wild(world, "second", "alpha", "Reserve", path={"type": "PathPrefix", "value": "/x"})
+    world.settle()
+    assert world.condition(first, "Ready") == ("True", "Ready")
+    assert world.condition(second, "Accepted") == ("False", "HostnameConflict")
+    assert "another wildcard by first/r0" in world.message(second, "Accepted")
+    assert claims(world)["*.example.com"]["wildcard"] == "Fallback"
+
+
+def test_wildcard_is_about_wildcards(world: Any) -> None:
+    key = wild(world, "rest", "alpha", "Fallback", "a.example.com")
+    world.settle()
+    assert world.condition(key, "Accepted") == ("False", "InvalidRule")
+    assert "such as *.example.com" in world.message(key, "Accepted")
+
+
 names = st.sampled_from(["a", "b", "*.a", "x.a", "*.x.a", "y.x.a", "*.b"])
 
 
@@ -300,6 +388,7 @@ def test_the_register_finds_every_conflicting_claim(held: list[tuple[str, str, i
         waiting=st.lists(st.builds(Waiter, st.text(), st.text(), st.just(MAIN), st.text())).map(tuple),
         uid=st.sampled_from(["", "u"]),
         resource_version=st.just("7"),
+        yields=st.booleans(),
     )
 )
 def test_a_claim_is_read_back_as_it_was_written(claim: Claim) -> None:

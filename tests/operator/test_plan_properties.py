@@ -43,6 +43,7 @@ binding_steps = st.tuples(
     st.sampled_from(NAMES),
     st.sampled_from(TUNNELS),
     st.lists(st.sampled_from(SHOWN), min_size=1, max_size=3),
+    st.sampled_from(["", "", "Reserve", "Fallback"]),
 )
 steps = st.one_of(
     *[binding_steps] * 4,
@@ -61,10 +62,10 @@ steps = st.one_of(
 
 def act(world: Any, step: tuple[Any, ...]) -> None:
     match step:
-        case ("bind", namespace, name, tunnel, hosts):
+        case ("bind", namespace, name, tunnel, hosts, wildcard):
             key = ObjectKey(namespace, name)
             if key not in world.bindings or "deletionTimestamp" not in world.bindings[key]["metadata"]:
-                world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel))
+                world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel), wildcard=wildcard)
         case ("unbind", number):
             if world.bindings:
                 world.delete(sorted(world.bindings)[number % len(world.bindings)])
@@ -192,12 +193,13 @@ def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
             assert claims[rule.hostname]["owner"]["namespace"] == namespace
             assert claims[rule.hostname]["tunnel"] == str(key)
             routed.setdefault(rule.hostname, set()).add(str(key))
-    # Each hostname has one Tunnel, nobody holds what is under or over another namespace's, and nothing is hoarded.
+    # Each hostname has one Tunnel, nobody holds what another namespace's wildcard reserves, and nothing is hoarded.
     assert all(len(tunnels) == 1 for tunnels in routed.values())
     for one in claims.values():
         for other in claims.values():
             if one["owner"] != other["owner"]:
-                assert not covers(one["hostname"], other["hostname"])
+                yields = one.get("wildcard") == "Fallback"
+                assert yields or not covers(one["hostname"], other["hostname"])
     assert set(claims) == set(routed)
     # Of those who want a name one namespace has it; nobody has it only where somebody has what lies under or over it.
     for name, wanted in wishes(world).items():

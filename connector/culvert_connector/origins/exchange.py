@@ -285,8 +285,7 @@ class Exchange:
         if self._head.kind == _UPGRADE:
             reason = switch_problem(self._head.fields, head) or ""
         if reason:
-            connection.abort()
-            self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
+            self._refuse_response(reason)
             return
         self._stop_expecting()
         self._over = True
@@ -345,6 +344,13 @@ class Exchange:
         self._fail(code, reason)
 
     # -- its own -----------------------------------------------------------------------------------------------
+
+    def _refuse_response(self, reason: str) -> None:
+        """The origin's answer cannot be passed on."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
 
     def _frame(self, data: bytes, pieces: list[bytes]) -> bool:
         """Appends body bytes as the origin gets them; False (and the exchange failed) when they are too many."""

@@ -138,9 +138,13 @@ class World:
         for held in (before, after):
             if held is not None:
                 self._mark(relations.tunnels_of_claim(held.value))
-        if before is not None and (after is None or after.value.tunnel != before.value.tunnel):
-            # A wildcard that goes frees names, and a name that goes may free a wildcard over it, for Tunnels that the
-            # claim does not mention.
+        if before is not None and (
+            after is None
+            or after.value.tunnel != before.value.tunnel
+            or (after.value.yields and not before.value.yields)
+        ):
+            # A wildcard that goes or yields frees names, and a name that goes may free a wildcard over it, for Tunnels
+            # that the claim does not mention.
             wide = is_wildcard(before.value.hostname)
             self._mark(self.all_keys() if wide else self.index.with_wildcards)
 
