@@ -29,6 +29,7 @@ from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import Contexts, OriginCAError
 from culvert_connector.origins.waits import Waits
 from culvert_protocol.codes import ResetCode
+from culvert_transport.sockets import NOTSENT_LOWAT
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +267,7 @@ class Origins:
                 if not rest:
                     raise
                 continue
-            _keep_alive(transport, target.tcp_keep_alive)
+            _tune(transport, target.tcp_keep_alive)
             return connection
         raise AssertionError("allowed() returns at least one address")
 
@@ -313,9 +314,14 @@ async def _begun(family: int, place: str | tuple[str, int], preamble: bytes) -> 
     return sock
 
 
-def _keep_alive(transport: asyncio.BaseTransport, seconds: float) -> None:
+def _tune(transport: asyncio.BaseTransport, seconds: float) -> None:
     sock = transport.get_extra_info("socket")
-    if sock is None or seconds <= 0:
+    if sock is None:
+        return
+    with suppress(OSError, AttributeError):
+        # An origin that reads slowly holds up the visitor, not megabytes in the kernel.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    if seconds <= 0:
         return
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

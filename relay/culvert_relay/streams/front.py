@@ -7,12 +7,11 @@ ClientHello is bounded in bytes (its time and number are the gate's to bound) an
 """
 
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from culvert_relay.accepting import Arrival, ProtocolFactory, read_server_name
 from culvert_relay.streams.connection import StreamConnection
-from culvert_relay.streams.ports import KEEP_ALIVE
+from culvert_transport.sockets import await_slow_readers
 
 if TYPE_CHECKING:
     from culvert_relay.edge import Edge
@@ -34,20 +33,10 @@ class Front:
         entry = edge.registry.table.find(name) if name and name not in edge.own_hosts else None
         if entry is None or not entry.terms.passthrough:
             return None
-        _await_slow_readers(sock)
+        await_slow_readers(sock)
         found = entry
 
         def connection(arrival: Arrival) -> StreamConnection:
             return StreamConnection(edge, found, arrival, port=self._port, host=name)
 
         return connection
-
-
-def _await_slow_readers(sock: socket.socket) -> None:
-    for option, value in KEEP_ALIVE:
-        if hasattr(socket, option):
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    with suppress(OSError, AttributeError):
-        # Inherited from the listener, but a reader who pauses must not be taken for one who is gone.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)

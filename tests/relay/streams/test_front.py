@@ -46,7 +46,7 @@ async def raw(world: Any, data: bytes) -> tuple[asyncio.StreamReader, asyncio.St
     return visitor.reader, visitor.writer
 
 
-def test_a_granted_name_is_passed_through_undecrypted(play: Play, wait_until: Wait) -> None:
+def test_c04_a_granted_name_is_passed_through_undecrypted(play: Play, wait_until: Wait) -> None:
     async def scenario(world: Any) -> None:
         end = await passing(world, handler=lambda request: None)
         assert end.result() == {"app.example.com": "accepted", "*.db.example.com": "accepted"}
