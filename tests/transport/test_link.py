@@ -12,6 +12,7 @@ from culvert_protocol.frames import FrameType, encode_frame
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.messages import Hello
 from culvert_protocol.stream import Stream
+from culvert_transport import link
 from culvert_transport.link import LATE, SessionLink
 
 T = TypeVar("T")
@@ -164,6 +165,7 @@ def test_a6_a7_a_peer_that_falls_silent_is_dead_within_three_seconds_of_its_last
     assert 3.0 - LATE - 0.01 <= run_without_waiting(scenario) <= 3.0
 
 
+@pytest.mark.skipif(not str(link.__file__).endswith(".py"), reason="a compiled module keeps its constants to itself")
 def test_a6_a7_without_a_limit_to_silence_a_black_hole_would_never_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         a, b = socket.socketpair()
@@ -177,6 +179,7 @@ def test_a6_a7_without_a_limit_to_silence_a_black_hole_would_never_be_noticed(mo
     run_without_waiting(scenario)
 
 
+@pytest.mark.skipif(not str(link.__file__).endswith(".py"), reason="a compiled module keeps its constants to itself")
 def test_a10_with_less_patience_than_a_round_trip_a_slow_network_would_be_taken_for_a_dead_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
