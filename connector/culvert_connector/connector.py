@@ -16,14 +16,15 @@ import logging
 import random as randomness
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from culvert_connector import metrics
 from culvert_connector.admin import Admin, Views, serve, wait_closed
 from culvert_connector.dialling.addresses import parse
 from culvert_connector.dialling.book import Lookup
 from culvert_connector.dialling.dialer import dial, relay_context
-from culvert_connector.dialling.proxy import DIRECT, Proxies
+from culvert_connector.dialling.proxy import DIRECT, Proxies, of_configuration
 from culvert_connector.origins.addresses import resolve
 from culvert_connector.origins.origins import Origins
 from culvert_connector.place import RelaySettings
@@ -35,9 +36,7 @@ from culvert_connector.sources.port import ConfigSource
 from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard
 from culvert_ingress.document import SCHEMAS, Document
 from culvert_protocol.credentials_file import CredentialsFile
-from culvert_protocol.heads import Open
 from culvert_protocol.statements import StatementError, read_grant
-from culvert_protocol.stream import Stream
 from culvert_transport.instruments import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -57,26 +56,27 @@ class Connector:
         random: Callable[[], float] = randomness.random,
         proxies: Proxies = DIRECT,
     ) -> None:
-        """`proxies`: those on the way to relays."""
+        """`proxies`: those on the way to relays, where the configuration names none."""
+        self._environment = self._proxies = proxies
+        self._resolve = resolve
         self.connector_id = str(uuid.uuid4())
         self.board = StatusBoard(self.report)
         self.counters = metrics.Counters()
         self.origins = Origins()
+        self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.sessions = SessionSet(
             connector_id=self.connector_id,
             dial=dial,
-            resolve=proxies.resolving(resolve),
+            resolve=self._resolved,
             random=random,
             on_change=self.board.changed,
-            on_open=self._opened,
+            on_open=self.requests.open,
             counters=self.counters,
         )
         self.rollout = Rollout(
             relays=self.sessions, prepare=self._prepare, on_applied=self._applied, on_refused=self._refused
         )
-        self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.draining = False
-        self._proxies = proxies
         self.admin: Admin | None = None
         self._credentials: CredentialsFile | None = None
         self._waiting: Document | None = None
@@ -171,15 +171,20 @@ class Connector:
         except StatementError as error:
             raise ValueError(f"the configuration's grant cannot be read: {error}") from None
         relay = document.relay
+        context = relay_context(relay.ca)
+        self._proxies = self._environment if relay.proxy is None else of_configuration(relay.proxy)
         settings = RelaySettings(
-            names=tuple(parse(text) for text in relay.addresses),
+            names=tuple(replace(parse(text), via=relay.proxy) for text in relay.addresses),
             server_name=relay.server_name,
-            context=relay_context(relay.ca),
+            context=context,
             sessions=document.connector.sessions,
             proxies=self._proxies,
         )
         self.sessions.configure(settings)
         return Offer(grant=grant, version=version, revocations=tuple(document.revocations))
+
+    async def _resolved(self, host: str, port: int) -> Sequence[str]:
+        return await self._proxies.resolving(self._resolve)(host, port)
 
     def _applied(self, document: Document) -> None:
         self._problems.pop("document", None)
@@ -198,9 +203,6 @@ class Connector:
 
     def _refused(self, document: Document, sentence: str) -> None:
         self.problem("document", f"configuration {document.version} cannot be served: {sentence}")
-
-    def _opened(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
-        self.requests.open(stream, head, body, fin)
 
     # -- what it says of itself --------------------------------------------------------------------------------
 
@@ -265,6 +267,7 @@ class Connector:
             unverified_origins=sum(
                 1 for rule in (applied.rules if applied is not None else ()) if rule.origin_request.no_tls_verify
             ),
+            tasks=len(asyncio.all_tasks()),
         )
 
 

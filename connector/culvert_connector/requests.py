@@ -17,12 +17,15 @@ from typing import Final
 
 from culvert_connector.configuration import Applied
 from culvert_connector.metrics import Counters
-from culvert_connector.origins import basic_auth, request
+from culvert_connector.origins import basic_auth, collecting, request
 from culvert_connector.origins.bridge import Bridge, handshake_problem
+from culvert_connector.origins.collecting import Collection
 from culvert_connector.origins.exchange import Connections, Exchange
 from culvert_connector.origins.passage import Passage
 from culvert_connector.origins.pinning import pinned, take_visitor
-from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, own_answer
+from culvert_connector.origins.targets import AnswerTarget, OriginTarget, Target, naming_host, own_answer
+from culvert_connector.origins.treated import TreatedExchange
+from culvert_connector.origins.treatment import Treatment
 from culvert_http1.path import PathError
 from culvert_protocol.codes import SOURCE, VISITOR_STATUS, ResetCode
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
@@ -33,7 +36,17 @@ NOT_HTTP: Final = b"This service is not HTTP: reach it by its port, or with 'cul
 
 UNAUTHORIZED: Final = b"401 This service asks for a user name and password.\n"
 
+COLLECTING: Final = {
+    collecting.TOO_LARGE: (
+        413,
+        b"413 This upload has no length and is too large for that: send it with Content-Length.\n",
+    ),
+    collecting.FULL: (503, b"503 Too many uploads without a length are under way: send it with Content-Length.\n"),
+}
+
 # Looking up a member of an Enum costs 0.1 µs on CPython 3.11; what the hot path needs has names of its own.
+_LENGTH = int(Framing.LENGTH)
+_CHUNKED = int(Framing.CHUNKED)
 _UPGRADE = int(Kind.UPGRADE)
 """Kinds up to this one are requests; a stream of another kind is bytes."""
 
@@ -46,6 +59,7 @@ class Requests:
         self._connections = connections
         self._counters = counters
         self._rules = counters.rules
+        self._held = collecting.Held()
 
     def open(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
         """A request has arrived on a session."""
@@ -88,14 +102,66 @@ class Requests:
             else:
                 target = own_answer(target.rule_id, 400, NOT_HTTP, reason="not_http")
         if isinstance(target, OriginTarget):
+            if target.treatment is not None:
+                self._treated(stream, head, target, target.treatment, traffic, visitor, body, fin)
+                return
             target = pinned(target, head, session=stream.session, visitor=visitor)
             Exchange(stream, head, target, self._connections, traffic).begin(body, fin)
         else:
-            traffic.answers.add(target.status, "connector" if target.status >= 400 else "none")
-            traffic.received += len(body)
-            if head.method != b"HEAD":
-                traffic.sent += len(target.body)
-            _answer(stream, target, upload_ended=fin, bodiless=head.method == b"HEAD")
+            self._answer(stream, head, target, traffic, body, fin)
+
+    def _treated(
+        self,
+        stream: Stream,
+        head: Open,
+        target: OriginTarget,
+        treatment: Treatment,
+        traffic: Traffic,
+        visitor: int | None,
+        body: bytes,
+        fin: bool,
+    ) -> None:
+        """A request of a rule that changes requests or responses."""
+        try:
+            head = treatment.request(head)
+        except PathError as error:
+            self._refuse(stream, ResetCode.BAD_REQUEST, error.reason)
+            return
+        if treatment.names_host:
+            target = naming_host(target, head)
+        target = pinned(target, head, session=stream.session, visitor=visitor)
+
+        def serve(head: Open, body: bytes, fin: bool) -> None:
+            if treatment.response_fields is None:
+                exchange = Exchange(stream, head, target, self._connections, traffic)
+            else:
+                exchange = TreatedExchange(stream, head, target, self._connections, traffic)
+                exchange.editor = treatment.response_fields
+            exchange.begin(body, fin)
+
+        if not treatment.collects or head.framing != _CHUNKED or head.kind == _UPGRADE:
+            serve(head, body, fin)
+            return
+
+        def whole(body: bytes) -> None:
+            serve(head._replace(framing=_LENGTH, content_length=len(body)), body, True)
+
+        def refused(reason: str) -> None:
+            answer = own_answer(target.rule_id, *COLLECTING[reason], reason=reason)
+            self._answer(stream, head, answer, traffic, b"", False)
+
+        collection = Collection(stream, self._held, traffic, whole=whole, refused=refused)
+        collection.begin(body, fin, expected=request.expects_continue(head))
+
+    def _answer(
+        self, stream: Stream, head: Open, target: AnswerTarget, traffic: Traffic, body: bytes, fin: bool
+    ) -> None:
+        """An answer of the connector's own."""
+        traffic.answers.add(target.status, "connector" if target.status >= 400 else "none")
+        traffic.received += len(body)
+        if head.method != b"HEAD":
+            traffic.sent += len(target.body)
+        _answer(stream, target, upload_ended=fin, bodiless=head.method == b"HEAD")
 
     def _passage(self, applied: Applied, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
         """A connection of one of the relay's TCP ports, or one with a TLS server name."""

@@ -69,6 +69,25 @@ def normalise_path(path: bytes) -> bytes:
     return b"/" + b"/".join(kept)
 
 
+def after_prefix(path: bytes, segments: int) -> bytes:
+    """What follows the first `segments` of a path's normal form, in the bytes of `path` itself: it begins with `/`, or
+    is empty, and does not lead out of them by `..`.
+
+    `path` has a normal form with at least so many segments, which `normalise_path` has said.
+    """
+    depth = cut = position = 0
+    for segment in path.split(b"/")[1:]:
+        position += 1 + len(segment)
+        plain = _ESCAPE.sub(_decode, segment)
+        if plain == b"..":
+            depth -= 1
+        elif plain not in (b"", b"."):
+            depth += 1
+            if depth == segments:  # the last time counts: `/api/../api/x`
+                cut = position
+    return path[cut:]
+
+
 def _decode(escape: re.Match[bytes]) -> bytes:
     digits: bytes | None = escape.group(1)
     if digits is None:

@@ -17,7 +17,9 @@ from culvert_ingress.config_keys import TOP_LEVEL
 from culvert_ingress.config_reading import ConfigErrors, Problem, Problems, Section
 from culvert_ingress.config_rules import RuleFiles, read_rules
 from culvert_ingress.document import AddressPolicy, ConnectorSettings, Document, RelayTarget
+from culvert_ingress.proxy_url import ProxyURLError, check_proxy_url
 from culvert_ingress.rules import Rule
+from culvert_ingress.schemas import needed
 from culvert_ingress.users import UsersError, digests_of
 from culvert_ingress.yaml_text import YamlErrors, read_yaml
 
@@ -40,6 +42,7 @@ class ConfigFile:
     relay: tuple[str, ...] = ()
     relay_ca: str | None = None
     relay_server_name: str | None = None
+    relay_proxy: str | None = None
     metrics: str = DEFAULT_METRICS
     grace_period_seconds: int = 30
     sessions: int = 4
@@ -101,16 +104,17 @@ class ConfigFile:
         if problems:
             raise ConfigErrors(problems)
         assert name
-        return Document(
+        document = Document(
             version=version,
             tunnel=name,
-            relay=RelayTarget(self.relay, self.relay_server_name, relay_ca),
+            relay=RelayTarget(self.relay, self.relay_server_name, relay_ca, self.relay_proxy),
             connector=ConnectorSettings(self.sessions, self.grace_period_seconds),
             rules=rules,
             address_policy=AddressPolicy.ANY,
             grant=grant,
             revocations=tuple(revocations),
         )
+        return replace(document, schema=needed(document))
 
 
 def load(text: str) -> ConfigFile:
@@ -134,12 +138,22 @@ def load(text: str) -> ConfigFile:
         relay=top.addresses("relay"),
         relay_ca=top.text("relay-ca"),
         relay_server_name=top.server_name("relay-server-name"),
+        relay_proxy=_proxy(top),
         metrics=top.listener("metrics", default=DEFAULT_METRICS),
         grace_period_seconds=-(-grace_ms // 1000),
         sessions=top.integer("ha-connections", default=4, low=1, high=MAX_SESSIONS),
     )
     problems.check()
     return replace(config, warnings=tuple(problems.warnings))
+
+
+def _proxy(top: Section) -> str | None:
+    value = top.text("relay-proxy", longest=300)
+    try:
+        return check_proxy_url(value) if value is not None else None
+    except ProxyURLError as error:
+        top.problem(f"relay-proxy: {error} Or set HTTPS_PROXY in the connector's environment.")
+        return None
 
 
 def _with_ca(number: int, rule: Rule, path: str | None, texts: Mapping[str, str], problems: list[Problem]) -> Rule:

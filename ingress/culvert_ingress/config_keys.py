@@ -64,6 +64,10 @@ TOP_LEVEL: dict[str, Key] = {
         "path of PEM certificates that the relay's certificate is checked with; default: the system's"
     ),
     "relay-server-name": _honoured("the name that the relay's certificate must have; default: the host in relay"),
+    "relay-proxy": _honoured(
+        "URL of an HTTP proxy that relays are dialled through, as http://host:port without a user name; default: what "
+        "HTTPS_PROXY and NO_PROXY say, where a proxy's user name and password belong"
+    ),
     # cloudflared's
     "tunnel": _honoured("name of the tunnel, as in its credentials file"),
     "credentials-file": _honoured("path of the file that `culvert tunnel create` wrote"),
@@ -92,7 +96,7 @@ TOP_LEVEL: dict[str, Key] = {
     "origin-server-name": _moved("originServerName"),
     "origin-ca-pool": _moved("caPool"),
     "no-tls-verify": _moved("noTLSVerify"),
-    "no-chunked-encoding": _refused("disabling chunked requests is not supported yet; remove it", False),
+    "no-chunked-encoding": _moved("disableChunkedEncoding"),
     "http2-origin": _refused(
         "HTTP/2 to origins is not supported yet; remove it: origins are spoken to in HTTP/1.1", False
     ),
@@ -202,7 +206,7 @@ RULE: dict[str, Key] = {
         "not see it"
     ),
     "originRequest": _honoured("how this rule's origin is spoken to"),
-    "rewrite": _refused("paths are passed on as they come; rewriting is not supported yet"),
+    "rewrite": _refused("write it as pathRewrite under originRequest"),
 }
 
 ORIGIN_REQUEST: dict[str, Key] = {
@@ -212,7 +216,8 @@ ORIGIN_REQUEST: dict[str, Key] = {
     "keepAliveConnections": _honoured("idle connections kept to one origin; default 100"),
     "keepAliveTimeout": _honoured("time that an idle connection is kept; default 1m30s"),
     "responseTimeout": _honoured(
-        "culvert's own: time from the end of a request to the head of its response, then 504; default 1m40s, 0s: never"
+        "culvert's own: time from the end of a request to the head of its response, and for an origin that takes "
+        "nothing of a body, then 504; default 1m40s, 0s: never"
     ),
     "httpHostHeader": _honoured("the Host header that the origin gets; default: the visitor's"),
     "originServerName": _honoured("the name that the origin's certificate must have; default: the host of the service"),
@@ -225,9 +230,24 @@ ORIGIN_REQUEST: dict[str, Key] = {
         "serves one request; default None"
     ),
     "noHappyEyeballs": _harmless("addresses of an origin are tried one after another in any case"),
-    "disableChunkedEncoding": _refused("disabling chunked requests is not supported yet; remove it", False),
-    "matchSNItoHost": _refused(
-        "a server name taken from the request is not supported yet; write originServerName", False
+    "disableChunkedEncoding": _honoured(
+        "true: a body that comes without a length is collected, at most 4 MiB of it, and sent with Content-Length, for "
+        "services that cannot read chunks (many WSGI servers); default false"
+    ),
+    "matchSNItoHost": _honoured(
+        "true: the host of the request (or httpHostHeader) is sent as TLS server name, and the origin's certificate "
+        "must have it; default false"
+    ),
+    "requestHeaders": _honoured(
+        "culvert's own: changes to the fields that the origin gets, each a list: `remove` of names, `set` and `add` of "
+        "`{name: X-Team, value: shop}`; carried out in this order. Not for framing, hop-by-hop and forwarding fields, "
+        "nor for Host"
+    ),
+    "responseHeaders": _honoured("culvert's own: the same for the fields of the origin's response"),
+    "pathRewrite": _honoured(
+        "culvert's own, only in a rule: `stripPrefix: /api` leaves these segments out of the path that the origin "
+        "gets, `replacePrefix: /v2` replaces the prefix that the rule's path is. The path must begin with whole "
+        "segments, as in `^/api/`; the query stays"
     ),
     "http2Origin": _refused(
         "HTTP/2 to origins is not supported yet; remove it: origins are spoken to in HTTP/1.1", False

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from culvert_ingress.config_edits import Edits
 from culvert_ingress.config_keys import ORIGIN_REQUEST, RULE
 from culvert_ingress.config_reading import Problems, Section
 from culvert_ingress.config_services import ServiceError, parse_service
@@ -41,6 +42,7 @@ class RuleFiles:
 def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tuple[RuleFiles, ...]]:
     """The rules, and beside each the paths of the files that it names."""
     defaults, default_pool = _origin_request(top.get("originRequest"), OriginRequest(), None, problems, rule=None)
+    defaults = Edits(top.get("originRequest"), defaults, problems, rule=None).of_file()
     items = top.get("ingress")
     if not isinstance(items, list) or not items:
         what = (
@@ -60,9 +62,10 @@ def read_rules(top: Section, problems: Problems) -> tuple[tuple[Rule, ...], tupl
         before = len(problems.found)
         section = Section(item, RULE, problems, rule=number, name="")
         request, pool = _origin_request(section.get("originRequest"), defaults, default_pool, problems, rule=number)
-        rule = Rule(
-            f"rule-{number}", _hostname(section), _path(section), _service(section), request, _relay_port(section)
-        )
+        service, path = _service(section), _path(section)
+        edits = Edits(section.get("originRequest"), request, problems, rule=number)
+        request = edits.of_rule(path, service)
+        rule = Rule(f"rule-{number}", _hostname(section), path, service, request, _relay_port(section))
         rules.append(rule)
         users = section.text("basicAuth")
         files.append(RuleFiles(pool, users))
@@ -144,6 +147,8 @@ def _origin_request(
         origin_server_name=section.server_name("originServerName") if section.get("originServerName") != "" else None,
         no_tls_verify=section.boolean("noTLSVerify", default=defaults.no_tls_verify),
         proxy_protocol=_proxy_protocol(section, defaults.proxy_protocol),
+        match_sni_to_host=section.boolean("matchSNItoHost", default=defaults.match_sni_to_host),
+        disable_chunked_encoding=section.boolean("disableChunkedEncoding", default=defaults.disable_chunked_encoding),
     )
     if section.get("httpHostHeader") is None:
         request = replace(request, http_host_header=defaults.http_host_header)

@@ -20,6 +20,7 @@ from typing import Any
 from culvert_ingress.addresses import AddressError, join_address, split_address
 from culvert_ingress.certificates import MAX_PEM, CertificateError, check_certificates
 from culvert_ingress.origin_fields import OriginFieldError, check_server_name
+from culvert_ingress.proxy_url import ProxyURLError, check_proxy_url
 from culvert_ingress.reading import ObjectReader, ReadingError
 from culvert_ingress.relay_ports import relay_ports
 from culvert_ingress.rule_json import read_rule, write_rule
@@ -27,7 +28,7 @@ from culvert_ingress.rules import Rule
 
 __all__ = ["SCHEMAS", "AddressPolicy", "ConnectorSettings", "Document", "DocumentError", "RelayTarget"]
 
-SCHEMAS = (1,)
+SCHEMAS = (1, 2)
 """Schema numbers that this version reads; a connector reports them, so that an older one can be served."""
 
 MAX_BYTES = 64 << 20
@@ -58,11 +59,15 @@ class AddressPolicy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RelayTarget:
-    """Where sessions are dialled: `host:port` addresses; `ca` is PEM text or None for the system's roots."""
+    """Where sessions are dialled: `host:port` addresses; `ca` is PEM text or None for the system's roots.
+
+    `proxy` is the URL of the HTTP proxy that they go through; None leaves it to the environment.
+    """
 
     addresses: tuple[str, ...]
     server_name: str | None = None
     ca: str | None = None
+    proxy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +195,11 @@ def _relay(value: object, place: str) -> RelayTarget:
         )
     server_name = reader.optional_text("serverName", longest=255)
     authority = reader.multiline("ca", longest=MAX_PEM)
+    proxy = reader.text("proxy", longest=300) if reader.has("proxy") else None
     reader.finish()
     try:
+        if proxy is not None and check_proxy_url(proxy) != proxy:
+            raise ReadingError(f"{place}.proxy must be in normal form: {check_proxy_url(proxy)!r}.")
         for index, address in enumerate(addresses):
             normal = join_address(*split_address(address))
             if normal != address:
@@ -202,9 +210,9 @@ def _relay(value: object, place: str) -> RelayTarget:
             raise ReadingError(f"{place}.serverName must be in normal form: {check_server_name(server_name)!r}.")
         if authority is not None:
             check_certificates(authority)
-    except (AddressError, OriginFieldError, CertificateError) as error:
+    except (AddressError, OriginFieldError, CertificateError, ProxyURLError) as error:
         raise ReadingError(f"{place}: {error}") from None
-    return RelayTarget(addresses, server_name, authority)
+    return RelayTarget(addresses, server_name, authority, proxy)
 
 
 def _connector(value: object, place: str) -> ConnectorSettings:
@@ -244,6 +252,7 @@ def _write(document: Document) -> dict[str, Any]:
             "addresses": list(document.relay.addresses),
             "serverName": document.relay.server_name,
             "ca": document.relay.ca,
+            **({} if document.relay.proxy is None else {"proxy": document.relay.proxy}),
         },
         "connector": {
             "sessions": document.connector.sessions,

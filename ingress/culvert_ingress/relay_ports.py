@@ -9,13 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from culvert_ingress.rules import Rule, TCPService
+from culvert_ingress.rules import OriginRequest, Rule, TCPService
 
-__all__ = ["TCP_DEFAULT_PORTS", "TCP_SCHEMES", "problem_of", "relay_ports", "tls_names"]
+__all__ = ["HTTP_ALONE", "TCP_DEFAULT_PORTS", "TCP_SCHEMES", "changes_http", "problem_of", "relay_ports", "tls_names"]
 
 TCP_DEFAULT_PORTS: Final[dict[str, int | None]] = {"tcp": None, "ssh": 22, "rdp": 3389, "smb": 445, "tls": 443}
 """Schemes of services whose bytes are passed on, and the port that is meant when none is written."""
 TCP_SCHEMES: Final = frozenset(TCP_DEFAULT_PORTS)
+
+
+HTTP_ALONE: Final = (
+    "pathRewrite",
+    "requestHeaders",
+    "responseHeaders",
+    "matchSNItoHost",
+    "disableChunkedEncoding",
+)
+"""Keys of `originRequest` that change requests and responses, of which a TCP service has none."""
+
+
+def changes_http(options: OriginRequest) -> bool:
+    """Whether any key of `HTTP_ALONE` is used."""
+    edited = options.path_rewrite or options.request_headers or options.response_headers
+    return bool(edited or options.match_sni_to_host or options.disable_chunked_encoding)
 
 
 def problem_of(rule: Rule) -> str | None:
@@ -23,6 +39,8 @@ def problem_of(rule: Rule) -> str | None:
     service = rule.service
     if rule.basic_auth and isinstance(service, TCPService):
         return "basicAuth is for HTTP services; remove it, and let the service authenticate its visitors."
+    if isinstance(service, TCPService) and changes_http(rule.origin_request):
+        return f"{', '.join(HTTP_ALONE)} are about HTTP; remove them from a TCP or TLS rule."
     if not isinstance(service, TCPService):
         if rule.relay_port is None:
             return None

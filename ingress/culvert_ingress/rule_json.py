@@ -13,16 +13,20 @@ from typing import Any
 from culvert_ingress.addresses import AddressError, host_name_or_ip
 from culvert_ingress.certificates import MAX_PEM, CertificateError, check_certificates
 from culvert_ingress.durations import DurationError, format_ms, parse
+from culvert_ingress.header_edits import MAX_EDITS, MAX_NAME, HeaderEditError, check_header_edits
 from culvert_ingress.hostnames import HostnameError, normalise_pattern
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name, check_socket_path
+from culvert_ingress.path_rewrite import check_rewrite
 from culvert_ingress.paths import MAX_VALUE, PathValueError, check_path
 from culvert_ingress.reading import ObjectReader, ReadingError
 from culvert_ingress.relay_ports import TCP_SCHEMES, problem_of
 from culvert_ingress.rules import (
+    HeaderEdits,
     HelloWorldService,
     HTTPService,
     OriginRequest,
     PathMatch,
+    PathRewrite,
     PathType,
     Rule,
     Service,
@@ -38,7 +42,7 @@ PROXY_PROTOCOLS = {"None": 0, "V1": 1, "V2": 2}
 MAX_ID = 512
 MAX_USERS = 1000
 MAX_MESSAGE = 1024
-MAX_NAME = 255
+MAX_HOST = 255
 MAX_KEPT_CONNECTIONS = 100_000
 
 JSON = dict[str, Any]
@@ -63,6 +67,11 @@ def read_rule(value: object, place: str) -> Rule:
     problem = problem_of(rule)
     if problem is not None:
         raise ReadingError(f"{place}: {problem}")
+    if rule.origin_request.path_rewrite is not None:
+        try:
+            check_rewrite(rule.path, rule.origin_request.path_rewrite)
+        except PathValueError as error:
+            raise ReadingError(f"{place}.originRequest: {error}") from None
     return rule
 
 
@@ -104,7 +113,7 @@ def _in_normal_form(check: Callable[[str], str], value: str, place: str) -> str:
 
 
 def _hostname(reader: ObjectReader) -> str:
-    value = reader.text("hostname", longest=MAX_NAME, empty=True)
+    value = reader.text("hostname", longest=MAX_HOST, empty=True)
     return _in_normal_form(normalise_pattern, value, reader.at("hostname")) if value else ""
 
 
@@ -132,18 +141,18 @@ def _service(value: object, place: str) -> Service:
 
 def _http(reader: ObjectReader) -> Service:
     scheme = reader.choice("scheme", {"http": "http", "https": "https"})
-    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_NAME), reader.at("host"))
+    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_HOST), reader.at("host"))
     return HTTPService(scheme, host, reader.integer("port", low=1, high=65535))
 
 
 def _tcp(reader: ObjectReader) -> Service:
     scheme = reader.choice("scheme", {name: name for name in sorted(TCP_SCHEMES)})
-    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_NAME), reader.at("host"))
+    host = _in_normal_form(host_name_or_ip, reader.text("host", longest=MAX_HOST), reader.at("host"))
     return TCPService(scheme, host, reader.integer("port", low=1, high=65535))
 
 
 def _unix(reader: ObjectReader) -> Service:
-    path = _checked(check_socket_path, reader.text("path", longest=MAX_NAME), reader.at("path"))
+    path = _checked(check_socket_path, reader.text("path", longest=MAX_HOST), reader.at("path"))
     return UnixService(path, reader.boolean("tls"))
 
 
@@ -180,6 +189,8 @@ _DURATIONS = {
     "keepAliveTimeout": "keep_alive_timeout",
     "responseTimeout": "response_timeout",
 }
+_EDITS = {"requestHeaders": "request_headers", "responseHeaders": "response_headers"}
+_SWITCHES = {"matchSNItoHost": "match_sni_to_host", "disableChunkedEncoding": "disable_chunked_encoding"}
 
 
 def _origin_request(value: object, place: str) -> OriginRequest:
@@ -199,17 +210,58 @@ def _origin_request(value: object, place: str) -> OriginRequest:
         found["proxy_protocol"] = reader.choice("proxyProtocol", PROXY_PROTOCOLS)
     if reader.has("noTLSVerify"):
         found["no_tls_verify"] = reader.boolean("noTLSVerify")
-    host_header = reader.optional_text("httpHostHeader", longest=MAX_NAME + 6)
+    host_header = reader.optional_text("httpHostHeader", longest=MAX_HOST + 6)
     if host_header is not None:
         found["http_host_header"] = _checked(check_host_header, host_header, reader.at("httpHostHeader"))
-    server_name = reader.optional_text("originServerName", longest=MAX_NAME)
+    server_name = reader.optional_text("originServerName", longest=MAX_HOST)
     if server_name is not None:
         found["origin_server_name"] = _in_normal_form(check_server_name, server_name, reader.at("originServerName"))
     authority = reader.multiline("ca", longest=MAX_PEM)
     if authority is not None:
         found["ca"] = _checked(check_certificates, authority, reader.at("ca"))
+    if reader.has("pathRewrite"):
+        found["path_rewrite"] = _rewrite(ObjectReader(reader.take("pathRewrite"), reader.at("pathRewrite")))
+    for key, name in _EDITS.items():
+        if reader.has(key):
+            found[name] = _edits(ObjectReader(reader.take(key), reader.at(key)))
+    for key, name in _SWITCHES.items():
+        if reader.has(key):
+            found[name] = reader.boolean(key)
     reader.finish()
     return OriginRequest(**found)
+
+
+def _rewrite(reader: ObjectReader) -> PathRewrite:
+    rewrite = PathRewrite(
+        reader.text("prefix", longest=MAX_VALUE, empty=True) if reader.has("prefix") else None,
+        reader.text("replacement", longest=MAX_VALUE, empty=True),
+    )
+    reader.finish()
+    return rewrite
+
+
+def _edits(reader: ObjectReader) -> HeaderEdits | None:
+    pairs = {"set": _pairs(reader, "set"), "add": _pairs(reader, "add")}
+    removed = reader.texts("remove", most=MAX_EDITS, longest=MAX_NAME) if reader.has("remove") else ()
+    reader.finish()
+    try:
+        return check_header_edits(HeaderEdits(**pairs, remove=removed))
+    except HeaderEditError as error:
+        raise ReadingError(f"{reader.place}: {error}") from None
+
+
+def _pairs(reader: ObjectReader, key: str) -> tuple[tuple[str, str], ...]:
+    if not reader.has(key):
+        return ()
+    found = []
+    for index, item in enumerate(reader.array(key, longest=MAX_EDITS)):
+        inner = ObjectReader(item, f"{reader.at(key)}[{index}]")
+        name, value = inner.text("name", longest=MAX_NAME), inner.take("value")
+        inner.finish()
+        if not isinstance(value, str):  # its form is checked with the others: a tab is no mistake here
+            raise ReadingError(f"{inner.at('value')} must be text.")
+        found.append((name, value))
+    return tuple(found)
 
 
 def _write_origin_request(request: OriginRequest) -> JSON:
@@ -223,4 +275,28 @@ def _write_origin_request(request: OriginRequest) -> JSON:
     }
     if request.proxy_protocol:
         written["proxyProtocol"] = f"V{request.proxy_protocol}"
+    if request.path_rewrite is not None:
+        rewrite = request.path_rewrite
+        written["pathRewrite"] = {
+            **({} if rewrite.prefix is None else {"prefix": rewrite.prefix}),
+            "replacement": rewrite.replacement,
+        }
+    for key, name in _EDITS.items():
+        edits = getattr(request, name)
+        if edits is not None:
+            written[key] = _write_edits(edits)
+    for key, name in _SWITCHES.items():
+        if getattr(request, name):
+            written[key] = True
+    return written
+
+
+def _write_edits(edits: HeaderEdits) -> JSON:
+    written: JSON = {
+        kind: [{"name": name, "value": value} for name, value in pairs]
+        for kind, pairs in (("set", edits.set), ("add", edits.add))
+        if pairs
+    }
+    if edits.remove:
+        written["remove"] = list(edits.remove)
     return written

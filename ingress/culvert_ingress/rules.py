@@ -14,9 +14,11 @@ from culvert_ingress.durations import parse
 
 __all__ = [
     "HTTPService",
+    "HeaderEdits",
     "HelloWorldService",
     "OriginRequest",
     "PathMatch",
+    "PathRewrite",
     "PathType",
     "Rule",
     "Service",
@@ -99,6 +101,28 @@ Service = HTTPService | UnixService | TCPService | StatusService | HelloWorldSer
 
 
 @dataclass(frozen=True, slots=True)
+class PathRewrite:
+    """Another path for the origin: `prefix`, which every path of the rule begins with, becomes `replacement`.
+
+    Both in normal form without a slash at the end; `prefix` "" replaces nothing, None the whole path, whose
+    `replacement` may then end in a slash. `replacement` "" leaves the remainder, or `/` when there is none.
+    """
+
+    prefix: str | None
+    replacement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """Changes to a head's fields, carried out in this order: `remove` every field of a name, `set` one in the place of
+    all that have its name, `add` one to those that are there."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OriginRequest:
     """How an origin is spoken to; cloudflared's names and defaults. Durations are milliseconds.
 
@@ -117,6 +141,11 @@ class OriginRequest:
     no_tls_verify: bool = False
     ca: str | None = None
     proxy_protocol: int = 0  # version of the PROXY header that goes first on each connection; 0: none
+    path_rewrite: PathRewrite | None = None
+    request_headers: HeaderEdits | None = None
+    response_headers: HeaderEdits | None = None
+    match_sni_to_host: bool = False  # the server name is the host of the request, for SNI and the certificate
+    disable_chunked_encoding: bool = False  # bodies without a length are collected first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,16 @@ from functools import lru_cache
 
 from culvert_ingress.durations import DurationError
 from culvert_ingress.durations import parse as parse_duration
-from culvert_ingress.hostnames import normalise_pattern
+from culvert_ingress.header_edits import HeaderEditError, check_header_edits
+from culvert_ingress.hostnames import is_wildcard, normalise_pattern
 from culvert_ingress.origin_fields import OriginFieldError, check_host_header, check_server_name
+from culvert_ingress.path_rewrite import rewrite_of
 from culvert_ingress.paths import PathValueError, check_path
+from culvert_ingress.relay_ports import HTTP_ALONE, changes_http
 from culvert_ingress.rule_json import PROXY_PROTOCOLS
-from culvert_ingress.rules import OriginRequest, PathMatch, PathType
+from culvert_ingress.rules import HeaderEdits, OriginRequest, PathMatch, PathType
 from culvert_operator.api.binding import Binding, RuleSpec
-from culvert_operator.api.claim import ClaimPath
+from culvert_operator.api.claim import FALLBACK, ClaimPath
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.grants import Grants, NotGranted
 from culvert_operator.keys import ObjectKey
@@ -51,9 +54,14 @@ class Candidate:
         object.__setattr__(self, "claim_path", ClaimPath(str(self.path.type), self.path.value, self.binding.meta.name))
 
     @property
-    def terms(self) -> tuple[str, tuple[str, ...]]:
-        """What all rules of one hostname must have in common, because the relay knows no rules."""
-        return self.rule.protocol, self.sources
+    def yields(self) -> bool:
+        """Whether its wildcard leaves the names below it to other namespaces."""
+        return self.rule.wildcard == FALLBACK
+
+    @property
+    def terms(self) -> tuple[str, tuple[str, ...], bool]:
+        """What all rules of one hostname must have in common: the relay knows no rules, a claim has one holder."""
+        return self.rule.protocol, self.sources, self.yields
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,8 @@ def _form(rule: RuleSpec) -> _Form:
         return _Form(problem=str(error))
     try:
         sources = tuple(sorted(check_sources(rule.allowed_sources)))
-        return _Form(hostname, _path(rule), _origin(rule), sources)
+        path = _path(rule)
+        return _Form(hostname, path, _origin(rule, path), sources)
     except (PathValueError, DurationError, OriginFieldError, ValueError) as error:
         return _Form(hostname, problem=str(error))
 
@@ -152,7 +161,10 @@ def _name(rule: RuleSpec) -> str:
     if rule.protocol not in ("HTTP", "TCP", "TLS"):
         raise ValueError(f"The protocol {rule.protocol!r} is not known; write HTTP, TCP or TLS.")
     if rule.protocol != "TCP":
-        return str(normalise_pattern(rule.hostname))
+        name = str(normalise_pattern(rule.hostname))
+        if rule.wildcard and not is_wildcard(name):
+            raise ValueError("wildcard is about a hostname such as *.example.com; remove it.")
+        return name
     if not 1 <= rule.relay_port <= 65535:
         raise ValueError("A TCP rule needs a relayPort from 1 to 65535.")
     return port_name(rule.relay_port)
@@ -171,7 +183,7 @@ def _path(rule: RuleSpec) -> PathMatch:
     return check_path(PathMatch(kind, value))
 
 
-def _origin(rule: RuleSpec) -> OriginRequest:
+def _origin(rule: RuleSpec, path: PathMatch) -> OriginRequest:
     if (rule.service is None) == (rule.http_status is None):
         raise ValueError("A rule has either a service or an httpStatus.")
     if rule.http_status is not None and not MIN_STATUS <= rule.http_status <= MAX_STATUS:
@@ -182,8 +194,11 @@ def _origin(rule: RuleSpec) -> OriginRequest:
         raise ValueError("A TCP or TLS rule needs a service.")
     if rule.origin.proxy_protocol not in PROXY_PROTOCOLS:
         raise ValueError(f"The proxyProtocol {rule.origin.proxy_protocol!r} is not known; write None, V1 or V2.")
+    written, rewrite = rule.origin, rule.origin.path_rewrite
+    if written.match_sni_to_host and written.origin_server_name is not None:
+        raise ValueError("matchSNItoHost takes the name of each request; remove it, or originServerName.")
     header, name = rule.origin.http_host_header, rule.origin.origin_server_name
-    return OriginRequest(
+    found = OriginRequest(
         connect_timeout=parse_duration(rule.origin.connect_timeout),
         tls_timeout=parse_duration(rule.origin.tls_timeout),
         tcp_keep_alive=parse_duration(rule.origin.tcp_keep_alive),
@@ -193,4 +208,22 @@ def _origin(rule: RuleSpec) -> OriginRequest:
         origin_server_name=check_server_name(name) if name is not None else None,
         no_tls_verify=rule.origin.no_tls_verify,
         proxy_protocol=PROXY_PROTOCOLS[rule.origin.proxy_protocol],
+        response_timeout=parse_duration(written.response_timeout),
+        match_sni_to_host=written.match_sni_to_host,
+        disable_chunked_encoding=written.disable_chunked_encoding,
+        path_rewrite=None
+        if rewrite is None
+        else rewrite_of(path, strip=rewrite.strip_prefix, replace=rewrite.replace_prefix),
+        request_headers=_edits("requestHeaders", written.request_headers),
+        response_headers=_edits("responseHeaders", written.response_headers),
     )
+    if rule.protocol != "HTTP" and changes_http(found):
+        raise ValueError(f"{', '.join(HTTP_ALONE)} are about HTTP; remove them from a TCP or TLS rule.")
+    return found
+
+
+def _edits(key: str, edits: HeaderEdits) -> HeaderEdits | None:
+    try:
+        return check_header_edits(edits)
+    except HeaderEditError as error:
+        raise ValueError(f"{key}: {error}") from None

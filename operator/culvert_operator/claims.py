@@ -23,10 +23,11 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     another Tunnel's    | nobody any more              | K's bindings out of waiting
 
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
-subtree. Invariants: a hostname has one holder, whatever the order of events; claims age by ``claimedAt``, never by
-an object's age, so an old object cannot take a newer name; a claim is only written by the Tunnel that holds it, but
-for the waiting list; nothing new is entered for an object without our finalizer, for it could vanish without a word.
-Ties between bindings that ask at once are broken by age, namespace and name.
+subtree, unless its rule says ``wildcard: Fallback``. One that reserves from now on is a new claim by its time, so that
+nobody below it loses a name. Invariants: a hostname has one holder, whatever the order of events; claims age by
+``claimedAt``, never by an object's age, so an old object cannot take a newer name; a claim is only written by the
+Tunnel that holds it, but for the waiting list; nothing new is entered for an object without our finalizer, for it
+could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and name.
 """
 
 from __future__ import annotations
@@ -99,14 +100,15 @@ class Register:
             yield from self._beneath._under(suffix)
         yield from self._below.get(suffix, ())
 
-    def conflicting(self, hostname: str, namespace: str) -> list[Claim]:
-        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim."""
+    def conflicting(self, hostname: str, namespace: str, *, yields: bool = False) -> list[Claim]:
+        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim. ``yields``: as a
+        wildcard it leaves the names under it to others."""
         found = []
         for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
             above = self.get(f"*.{suffix}")
-            if above is not None:
+            if above is not None and not above.yields:
                 found.append(above)
-        if is_wildcard(hostname):
+        if is_wildcard(hostname) and not yields:
             found += self._under(hostname[2:])
         others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
         related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
@@ -114,7 +116,10 @@ class Register:
 
     def older_conflict(self, claim: Claim) -> Claim | None:
         """The conflicting claim that is older than ``claim``, if any: then ``claim`` is void."""
-        return next((c for c in self.conflicting(claim.hostname, claim.namespace) if _age(c) < _age(claim)), None)
+        return next((c for c in self._conflicts(claim) if _age(c) < _age(claim)), None)
+
+    def _conflicts(self, claim: Claim) -> list[Claim]:
+        return self.conflicting(claim.hostname, claim.namespace, yields=claim.yields)
 
 
 def _age(claim: Claim) -> tuple[str, str]:
@@ -177,7 +182,9 @@ class _Clerk:
         elif any(c.binding.meta.namespace == claim.namespace for c in wanted):
             paths = _paths(claim.paths, wanted, claim.namespace)
             waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
-            self._write(claim, replace(claim, paths=paths, waiting=waiting))
+            yields = _yields(paths, wanted, claim.namespace)
+            since = self.now if claim.yields and not yields else claim.claimed_at
+            self._write(claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since))
         else:
             self._vacate(claim, wanted)
 
@@ -185,12 +192,20 @@ class _Clerk:
         wanted = [c for c in wanted if c.binding.meta.has_finalizer]
         for first in wanted:
             namespace = first.binding.meta.namespace
-            if not self.register.conflicting(hostname, namespace):
+            yields = _yields(_paths((), wanted, namespace), wanted, namespace)
+            if not self.register.conflicting(hostname, namespace, yields=yields):
                 break
         else:
             return
         paths = _paths((), wanted, namespace)
-        claim = Claim(hostname=hostname, namespace=namespace, tunnel=self.tunnel, claimed_at=self.now, paths=paths)
+        claim = Claim(
+            hostname=hostname,
+            namespace=namespace,
+            tunnel=self.tunnel,
+            claimed_at=self.now,
+            paths=paths,
+            yields=yields,
+        )
         waiting = self._waiting(claim, wanted, served=_served(paths, namespace, wanted))
         claim = replace(claim, waiting=waiting)
         self.register.add(claim)
@@ -205,7 +220,8 @@ class _Clerk:
             paths = _paths((), wanted, heir.namespace)
             served = _served(paths, heir.namespace, wanted)
             heirless = tuple(w for w in waiting if w.key not in served)
-            self._write(claim, self._given(claim, heir, paths, heirless))
+            yields = _yields(paths, wanted, heir.namespace)
+            self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
         elif self.in_use(claim.hostname):
             self._write(claim, replace(claim, waiting=waiting))
         elif heir is not None:
@@ -222,6 +238,7 @@ class _Clerk:
             claimed_at=self.now,
             paths=paths,
             waiting=left,
+            yields=False,
         )
 
     def _waiting(
@@ -259,6 +276,13 @@ def _paths(held: Sequence[ClaimPath], wanted: Iterable[Candidate], namespace: st
     return tuple(kept)
 
 
+def _yields(paths: Sequence[ClaimPath], wanted: Iterable[Candidate], namespace: str) -> bool:
+    """What the namespace's rule that has the hostname longest says of its wildcard; others have to agree with it."""
+    asked = [c for c in wanted if c.binding.meta.namespace == namespace]
+    first = next((c for path in paths[:1] for c in asked if c.claim_path == path), None)
+    return (first or asked[0]).yields if asked else False
+
+
 def _served(paths: Iterable[ClaimPath], namespace: str, wanted: Iterable[Candidate]) -> frozenset[ObjectKey]:
     """The bindings all of whose paths of this hostname are held: they need not wait."""
     held = set(paths)
@@ -278,7 +302,7 @@ def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaite
     hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
     claim = register.get(hostname)
     if claim is None:
-        blocking = register.conflicting(hostname, namespace)
+        blocking = register.conflicting(hostname, namespace, yields=candidate.yields)
         if blocking:
             return _conflict(candidate, blocking[0])
         return Awaiting(candidate)
@@ -319,6 +343,8 @@ def agree(judged: Mapping[ObjectKey, tuple[Verdict, ...]], register: Register) -
             return verdict
         other = f"{winner.binding.meta.name}/{winner.rule.name}"
         said = f"{verdict.hostname} is served with other allowedSources by {other}; write the same in all its rules."
+        if winner.yields != verdict.yields:
+            said = f"{verdict.hostname} is served with another wildcard by {other}; write the same in all its rules."
         if winner.rule.protocol != verdict.rule.protocol:
             said = (
                 f"{verdict.hostname} is served as {winner.rule.protocol} by {other}; a hostname has one protocol, so "

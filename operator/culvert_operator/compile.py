@@ -20,6 +20,7 @@ from culvert_ingress.addresses import AddressError, join_address, split_address
 from culvert_ingress.document import SCHEMAS, ConnectorSettings, Document, DocumentError, RelayTarget
 from culvert_ingress.ordering import ordered
 from culvert_ingress.origin_fields import OriginFieldError, check_server_name
+from culvert_ingress.proxy_url import ProxyURLError, check_proxy_url
 from culvert_ingress.relay_ports import tls_names
 from culvert_ingress.rules import OriginRequest, Rule, TCPService, UnavailableService
 from culvert_ingress.schemas import document_lacks, lacking, needed
@@ -57,16 +58,17 @@ def relay_target(tunnel: Tunnel, config_maps: Mapping[ObjectKey, Mapping[str, st
     try:
         addresses = tuple(dict.fromkeys(join_address(*split_address(a)) for a in tunnel.relay.addresses))
         server_name = check_server_name(tunnel.relay.server_name) if tunnel.relay.server_name else None
-    except (AddressError, OriginFieldError) as error:
+        proxy = check_proxy_url(tunnel.relay.proxy_url) if tunnel.relay.proxy_url else None
+    except (AddressError, OriginFieldError, ProxyURLError) as error:
         return TunnelProblem("InvalidTunnel", f"spec.relay: {error}")
     if not addresses:
         return TunnelProblem("InvalidTunnel", "spec.relay.addresses is empty; name at least one relay as host:port.")
     if tunnel.relay.ca is None:
-        return RelayTarget(addresses, server_name, None)
+        return RelayTarget(addresses, server_name, None, proxy)
     authority = certificates(tunnel.relay.ca, tunnel.meta.namespace, config_maps)
     if isinstance(authority, Unresolved):
         return TunnelProblem(authority.reason, authority.message)
-    return RelayTarget(addresses, server_name, authority)
+    return RelayTarget(addresses, server_name, authority, proxy)
 
 
 def relay_of(snapshot: Snapshot, tunnel: Tunnel) -> RelayTarget | None:

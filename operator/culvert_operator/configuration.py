@@ -131,10 +131,9 @@ def _content(
 
     schema = readable_schema(snapshot.reports, present)
     served = served_rules(routing.served, schema=schema)
-    # Every connector repeats it to every relay, so that one which forgot over a restart hears of it again.
-    revocations = (snapshot.revocation.token,) if snapshot.revocation is not None else ()
+    # Connectors repeat revocations to every relay, so that one which forgot over a restart hears of them again.
     retained = retained_rules(present, served, keep, schema=schema)
-    content = document(tunnel, relay, served, retained, revocations=revocations)
+    content = document(tunnel, relay, served, retained, revocations=snapshot.repeated)
     sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
     return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
 

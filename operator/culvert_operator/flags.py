@@ -125,7 +125,7 @@ def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os
         raise SettingsError("--watch-namespaces: write namespaces, here and in --tunnel-namespaces, or leave it out.")
     return Settings(
         options=Options(
-            namespace=_namespace(arguments.namespace, environment),
+            namespace=namespace_of(arguments.namespace, environment),
             image=image,
             tunnel_namespaces=namespaces,
             watch_namespaces=watched,
@@ -163,7 +163,8 @@ def _listed(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _namespace(given: str | None, environment: Mapping[str, str]) -> str:
+def namespace_of(given: str | None, environment: Mapping[str, str]) -> str:
+    """Where the operator lives: by its flag, the environment, or the Pod's own. Raises SettingsError."""
     if namespace := given or environment.get("POD_NAMESPACE") or environment.get("CULVERT_NAMESPACE"):
         return namespace
     try:

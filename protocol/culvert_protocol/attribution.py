@@ -101,6 +101,10 @@ ERROR_CODES: Final = (
     ErrorCode("connector", "unexpected_head", 502, "The origin's connection was used against its order.", _REPORT),
     ErrorCode("connector", "bad_response", 502, "The connector sent a response that is not well-formed; its session has been ended.",
               "A connector is not what it should be: look who runs it."),
+    ErrorCode("connector", "body_too_large", 413, "The rule has `disableChunkedEncoding`, and a body without a length is over "
+              "what the connector collects.", "Send it with Content-Length."),
+    ErrorCode("connector", "collecting_full", 503, "The rule has `disableChunkedEncoding`, and the connector collects as many "
+              "bodies without a length as it may.", _AGAIN),
     ErrorCode("connector", "bad_websocket_key", 400, "A TCP rule was asked for by WebSocket, with a handshake that is none.", _FIX_CLIENT),
     ErrorCode("connector", "unknown_websocket_version", 400, "The same, with a version other than 13.", _FIX_CLIENT),
     ErrorCode("connector", "bad_request", 400, "The connector refused the request as malformed.", _FIX_CLIENT),
@@ -124,6 +128,8 @@ ERROR_CODES: Final = (
               "Look at network policies and at the service's load."),
     ErrorCode("origin", "response_timeout", 504, "The service took the request and did not begin its response within `responseTimeout`.",
               "Look why it takes so long, or raise `responseTimeout`."),
+    ErrorCode("origin", "upload_timeout", 504, "The service took nothing of the request's body for `responseTimeout`.",
+              "Look why it does not read, or raise `responseTimeout`."),
     ErrorCode("origin", "name_not_found", 502, "The service's name was not found in DNS.", "Correct the rule's host name."),
     ErrorCode("origin", "address_not_allowed", 502, "The service's name leads to addresses that connectors may not use.",
               "Name a service that is inside; see `originRequest` and the address policy."),
@@ -138,6 +144,8 @@ ERROR_CODES: Final = (
     ErrorCode("origin", "kept_connection_closed", 502, "The service closed a kept-alive connection as a request was on its way that "
               "may not be sent twice.", "Make `keepAliveTimeout` shorter than the service's own."),
     ErrorCode("origin", "bad_response", 502, "The service's response is not valid HTTP/1.1.", _ORIGIN_LOG),
+    ErrorCode("origin", "response_head_too_large", 502, "The response's head is too large with what the rule's `responseHeaders` "
+              "add to it.", "Let the service, or the rule, send fewer or shorter fields."),
     ErrorCode("origin", "too_many_informational_responses", 502, "The service sent 1xx responses without end.", _ORIGIN_LOG),
     ErrorCode("origin", "unexpected_switch", 502, "The service switched protocols (101) unasked.", _ORIGIN_LOG),
     ErrorCode("origin", "switched_to_another_protocol", 502, "The service switched to a protocol other than WebSocket.", _ORIGIN_LOG),

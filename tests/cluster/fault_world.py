@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
+from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.connection import Access
@@ -149,7 +150,7 @@ class Story:
         report = {
             "connectorId": "obedient",
             "version": "0.1.0",
-            "schemas": [1],
+            "schemas": list(SCHEMAS),
             "ready": version > 0,
             "draining": False,
             "appliedVersion": version,

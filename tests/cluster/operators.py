@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster.permissions import rules
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -63,7 +64,7 @@ class Connector:
         self._report: dict[str, Any] = {
             "connectorId": "test",
             "version": "0.1.0",
-            "schemas": [1],
+            "schemas": list(SCHEMAS),
             "ready": False,
             "draining": False,
             "appliedVersion": 0,
@@ -176,6 +177,8 @@ class World:
         self.instance: Instance | None = None
         self.instances: list[Instance] = []
         self.connectors: list[Connector] = []
+        self.emptied: set[str] = set()
+        """Namespaces that the test deletes, with the operator's rights in them."""
         self._numbers = itertools.count()
         self.kubeconfig = folder / "kubeconfig"
         for namespace in (self.system, f"{name}-shop", f"{name}-blog"):
@@ -185,6 +188,18 @@ class World:
     @property
     def user(self) -> str:
         return f"system:serviceaccount:{self.system}:{ACCOUNT}"
+
+    def again(self) -> None:
+        """After the operator's namespace was deleted: a new one, and an operator that clears up what is left."""
+        for namespace in (self.system, f"{self.name}-shop", f"{self.name}-blog"):
+            if self.find("namespace", namespace) is None:
+                self.cluster.kubectl("create", "namespace", namespace)
+        self._grant()
+        self.start()
+
+    def allow_tunnels_in(self, namespace: str) -> None:
+        """What the chart grants for another namespace of `operator.tunnelNamespaces`."""
+        self.apply(*self._role("culvert-operator-tunnels", rules(["tunnels"]), namespace))
 
     def _role(self, name: str, content: list[Any], namespace: str = "") -> list[Any]:
         """A Role of a namespace or (without) a ClusterRole, bound to the operator's account."""
@@ -241,6 +256,13 @@ class World:
         self.instances.append(made)
         return made
 
+    def command(self, name: str, *flags: str) -> int:
+        """A command of `culvert operator` that ends by itself, with the operator's rights; its exit code."""
+        command = [sys.executable, "-m", "culvert_cli.main", "operator", name, f"--namespace={self.system}", *flags]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        with self.log.open("ab") as log:
+            return subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=90, check=False).returncode
+
     def start(self, *flags: str, kubeconfig: Path | None = None) -> None:
         """The operator, ready."""
         self.instance = self.launch(*flags, kubeconfig=kubeconfig)
@@ -269,6 +291,7 @@ class World:
                 self.cluster.kubectl("delete", kind, "--all", f"--namespace={namespace}", "--timeout=60s", timeout=90)
         assert not [c for c in self.cluster.get("hostnameclaims")["items"] if self.zone in c["spec"]["hostname"]]
         self.stop()
+        assert self.refused() == [], "requests that the operator's permissions do not allow"
         for connector in self.connectors:
             connector.close()
 
@@ -303,6 +326,17 @@ class World:
             for e in self.cluster.audit()[since:]
             if e["user"]["username"] == self.user and e["verb"] in WRITES and e["responseStatus"]["code"] < 300
             if "/leases" not in e["requestURI"]
+        ]
+
+    def refused(self) -> list[str]:
+        """Requests of this test's operators that the API server did not allow; where a namespace has gone, or goes, the
+        rights go before the objects."""
+        return [
+            f"{e['verb']} {e['requestURI']}: {e['responseStatus'].get('message', '')}"
+            for e in self.cluster.audit()
+            if e["user"]["username"] == self.user and e.get("responseStatus", {}).get("code") == 403
+            if "is being terminated" not in e["responseStatus"].get("message", "")
+            if e.get("objectRef", {}).get("namespace") not in self.emptied
         ]
 
     # What a test makes.

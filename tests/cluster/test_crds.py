@@ -95,7 +95,10 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("Tunnel", "relay.addresses", ["r.example.com:0"], "from 1 to 65535", ["r.example.com:1"]),
     ("Tunnel", "relay.caConfigMapRef", {}, "caConfigMapRef.name: Required value", {"name": "ca"}),
     ("Tunnel", "relay.serverName", "relay.example.com:443", "without a port", "relay.example.com"),
-    ("Tunnel", "relay.proxyURL", "http://proxy:3128", "unknown field", REMOVE),
+    ("Tunnel", "relay.proxyURL", "http://me:secret@proxy:3128", "everyone who may read this Tunnel", "http://proxy:3128"),
+    ("Tunnel", "relay.proxyURL", "socks5://proxy:1080", "the URL of an HTTP proxy with its port", "http://[2001:db8::1]:3128/"),
+    ("Tunnel", "relay.proxyURL", "http://proxy", "the URL of an HTTP proxy with its port", "http://192.0.2.1:8080"),
+    ("Tunnel", "relay.proxyURL", "http://proxy:3128/path?x", "the URL of an HTTP proxy with its port", "HTTP://proxy.example.com.:1"),
     ("Tunnel", "connector", {"replicas": -1}, "greater than or equal to 0", {"replicas": 0}),
     ("Tunnel", "connector", {"replicas": 101}, "less than or equal to 100", {"replicas": 100}),
     ("Tunnel", "connector", {"sessions": 0}, "greater than or equal to 1", {"sessions": 64}),
@@ -150,6 +153,10 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("Tunnel", "dns", {"cloudflare": {}}, "apiTokenSecretRef: Required value", RFC2136),
     ("Tunnel", "dns", {"webhook": {"url": "webhook:8888"}}, "write an http or https URL", {"webhook": {"url": "http://webhook.dns.svc:8888"}}),
     ("Tunnel", "dns", {"webhook": {"url": "file:///etc/passwd"}}, "write an http or https URL", {"webhook": {"url": "https://a.example/path"}}),
+    ("Tunnel", "dns", {**MEMORY, "endpoints": {}}, "name exactly one provider", {"endpoints": {}}),
+    ("Tunnel", "dns", {"endpoints": {"labels": {"a b": "c"}}}, "the names of labels", {"endpoints": {"labels": {"example.com/team": "edge", "a": ""}}}),
+    ("Tunnel", "dns", {"endpoints": {"labels": {"a": "b c"}}}, "a label's value has letters", {"endpoints": {"labels": {"a": "b.c"}}}),
+    ("Tunnel", "dns", {"endpoints": {"providerSpecific": {"a": 1}}}, "must be of type string", {"endpoints": {"providerSpecific": {"external-dns.alpha.kubernetes.io/cloudflare-proxied": "true"}}}),
     ("Tunnel", "dns", {"plugin": {"name": "memory"}}, "blocks of their own", {"plugin": {"name": "route53", "config": {"region": "eu"}}}),
     ("Tunnel", "dns", {"plugin": {"name": "a b"}}, "an entry point's name", {"plugin": {"name": "a", "secretRef": {"name": "s", "key": "k"}}}),
     ("Tunnel", "dns", {**MEMORY, "adopt": "Any"}, "Unsupported value", {**MEMORY, "adopt": "SameValue"}),
@@ -184,6 +191,9 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "path": {"value": "/a"}, "service": SERVICE}, "TCP and TLS have no paths", {"name": "a", "protocol": "TLS", "hostname": "a.com", "path": {"value": "/"}, "service": SERVICE}),
     ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": {**SERVICE, "scheme": "https"}}, "remove scheme", {"name": "a", "protocol": "TLS", "hostname": "*.a.com", "service": SERVICE}),
     ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE, "originRequest": {"httpHostHeader": "b"}}, "httpHostHeader is about HTTP", {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE, "originRequest": {"proxyProtocol": "V2"}}),
+    ("TunnelBinding", "rules.0", {"name": "a", "hostname": "a.com", "httpStatus": 404, "wildcard": "Fallback"}, "wildcard is about a hostname such as", {"name": "a", "hostname": "*.a.com", "httpStatus": 404, "wildcard": "Fallback"}),
+    ("TunnelBinding", "rules.0", {"name": "a", "protocol": "TCP", "relayPort": 1, "service": SERVICE, "wildcard": "Reserve"}, "wildcard is about a hostname such as", {"name": "a", "hostname": "*.a.com", "httpStatus": 404, "wildcard": "Reserve"}),
+    ("TunnelBinding", "rules.0", {"name": "a", "hostname": "*.a.com", "httpStatus": 404, "wildcard": "Yield"}, "Unsupported value", {"name": "a", "protocol": "TLS", "hostname": "*.a.com", "service": SERVICE, "wildcard": "Fallback"}),
     ("TunnelBinding", "rules.0.allowedSources", [], "at least 1 items", ["0.0.0.0/0", "::/0"]),
     ("TunnelBinding", "rules.0.allowedSources", ["192.0.2.1/24"], "a network in its usual form", ["192.0.2.0/24"]),
     ("TunnelBinding", "rules.0.allowedSources", ["192.0.2.1"], "a network in its usual form", ["192.0.2.1/32"]),
@@ -217,11 +227,13 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules.0.originRequest", {"httpHostHeader": "http://a"}, "write a host, or host:port", {"httpHostHeader": "app.internal:8080"}),
     ("TunnelBinding", "rules.0.originRequest", {"httpHostHeader": "a\r\nX-B: c"}, "write a host, or host:port", {"httpHostHeader": "[::1]:80"}),
     ("TunnelBinding", "rules.0.originRequest", {"noTLSVerify": True}, "write scheme: https", {"connectTimeout": "500ms"}),
-    ("TunnelBinding", "rules.0.originRequest", {"responseTimeout": "1s"}, "unknown field", {}),
+    ("TunnelBinding", "rules.0.originRequest", {"responseTimeout": "100"}, "a duration with units", {"responseTimeout": "0s"}),
+    ("TunnelBinding", "rules.0.originRequest", {"http2Origin": True}, "unknown field", {"disableChunkedEncoding": True}),
     ("HostnameClaim", ".metadata.name", "shop.example.com", "a hash of its hostname", "h-" + "f" * 48),
     ("HostnameClaim", "hostname", REMOVE, "either a hostname or a tcpPort", "a.com"),
     ("HostnameClaim", "tcpPort", 20022, "either a hostname or a tcpPort", REMOVE),
     ("HostnameClaim", "hostname", "Shop.example.com", "in lower case", "*.example.com"),
+    ("HostnameClaim", "wildcard", "Yield", "Unsupported value", "Fallback"),
     ("HostnameClaim", "tunnel", "main", "namespace/name", "a/b"),
     ("HostnameClaim", "claimedAt", "yesterday", "must be of type date-time", "2025-01-01T00:00:00Z"),
     ("HostnameClaim", "owner", {}, "owner.namespace: Required value", {"namespace": "a"}),
@@ -239,6 +251,124 @@ ROWS += [
      "without a port", {**TLS_RULE, "originRequest": {"originServerName": "a.internal", "noTLSVerify": True}}),
     ("TunnelBinding", "rules.0", {**TLS_RULE, "originRequest": {"caConfigMapRef": {}}},
      "caConfigMapRef.name: Required value", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "ca", "key": "x"}}}),
+]  # fmt: skip
+
+
+def api_rule(rewrite: Any, *, path: str = "/api", kind: str = "PathPrefix") -> dict[str, Any]:
+    """A rule with a path and `pathRewrite`."""
+    rule = BINDING["spec"]["rules"][0]
+    return {**rule, "path": {"type": kind, "value": path}, "originRequest": {"pathRewrite": rewrite}}
+
+
+def setting(name: str, value: str = "v") -> dict[str, Any]:
+    return {"set": [{"name": name, "value": value}]}
+
+
+GOOD_EDITS = {
+    "set": [{"name": "X-Team", "value": 'a\tb "c" ${d} {{ e }}'}, {"name": "Authorization", "value": "Bearer x"}],
+    "add": [{"name": "Set-Cookie", "value": "a=1"}, {"name": "Set-Cookie", "value": "b=2"}],
+    "remove": ["Server", "X-Powered-By"],
+}
+FULL_EDITS = {
+    "set": [{"name": f"X-{n:062}", "value": "v" * 1024} for n in range(16)],
+    "add": [{"name": f"Y-{n:062}", "value": "v" * 1024} for n in range(16)],
+    "remove": [f"Z-{n:062}" for n in range(16)],
+}
+STREAM = {"name": "a", "protocol": "TLS", "hostname": "a.com", "service": SERVICE}
+for _edits in ("requestHeaders", "responseHeaders"):
+    _options = "rules.0.originRequest"
+    ROWS += [
+        ("TunnelBinding", _options, {_edits: {}}, "at least 1 properties", {_edits: GOOD_EDITS}),
+        ("TunnelBinding", _options, {_edits: {"set": []}}, "at least 1 items", {_edits: FULL_EDITS}),
+        (
+            "TunnelBinding",
+            _options,
+            {_edits: {"set": [{"name": "A", "value": "1"}] * 2}},
+            "Duplicate value",
+            {_edits: setting("A")},
+        ),
+        (
+            "TunnelBinding",
+            _options,
+            {_edits: {"set": [{"name": f"X-{n}", "value": "v"} for n in range(17)]}},
+            "at most 16 items",
+            {_edits: setting("A")},
+        ),
+        (
+            "TunnelBinding",
+            _options,
+            {_edits: {"remove": ["A", "A"]}},
+            "Duplicate value",
+            {_edits: {"remove": ["A", "B"]}},
+        ),
+        (
+            "TunnelBinding",
+            _options,
+            {_edits: {"set": [{"name": "A"}]}},
+            "value: Required value",
+            {_edits: {"remove": ["A"]}},
+        ),
+        *[
+            ("TunnelBinding", _options, {_edits: edits(name)}, said, {_edits: edits(good)})
+            for name, said, good in (
+                ("X Team", "letters, digits and hyphens", "X-Team"),
+                ("X-Team:", "letters, digits and hyphens", "X_Team"),
+                ("X\r\nY", "letters, digits and hyphens", "x-team.1"),
+                ("Host", "httpHostHeader; write it there", "X-Host"),
+                ("content-length", "says where a message ends", "Content-Type"),
+                ("Transfer-Encoding", "says where a message ends", "Content-Encoding"),
+                ("Expect", "says where a message ends", "Expect-CT"),
+                ("CONNECTION", "about one connection", "X-Connection"),
+                ("Proxy-Authorization", "about one connection", "Authorization"),
+                ("Sec-WebSocket-Key", "handshake between visitor and Service", "Sec-Fetch-Mode"),
+                ("X-Forwarded-For", "in forwarding headers", "X-Forward"),
+                ("X_Real_IP", "in forwarding headers", "X-Real"),
+                ("Culvert-Error", "culvert writes this header", "X-Culvert"),
+                ("x-request-id", "culvert writes this header", "X-Request"),
+            )
+            for edits in (
+                setting,
+                lambda name: {"add": [{"name": name, "value": "v"}]},
+                lambda name: {"remove": [name]},
+            )
+        ],
+        *[
+            ("TunnelBinding", _options, {_edits: edits(bad)}, said, {_edits: edits("a b")})
+            for bad, said in (
+                ("a\r\nHost: b", "one line of visible ASCII"),
+                ("a\0b", "one line of visible ASCII"),
+                (" a", "one line of visible ASCII"),
+                ("", "at least 1 chars long"),
+                ("a" * 1025, "Too long"),
+            )
+            for edits in (lambda value: setting("A", value), lambda value: {"add": [{"name": "A", "value": value}]})
+        ],
+        (
+            "TunnelBinding",
+            "rules.0",
+            {**STREAM, "originRequest": {_edits: GOOD_EDITS}},
+            "are about HTTP; remove them",
+            STREAM,
+        ),
+    ]
+ROWS += [
+    ("TunnelBinding", "rules.0", api_rule({}), "either stripPrefix or replacePrefix", api_rule({"stripPrefix": "/api"})),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/api", "replacePrefix": "/v2"}), "either stripPrefix or replacePrefix", api_rule({"replacePrefix": "/v2"})),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/ap"}), "stripPrefix is the beginning of the rule's path", api_rule({"stripPrefix": "/api"}, path="/api/v1")),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/api"}, path="/apis"), "stripPrefix is the beginning of the rule's path", api_rule({"stripPrefix": "/api"}, path="/api/")),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/api/"}), "whole segments without a slash at the end", api_rule({"stripPrefix": "/api"}, kind="Exact")),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/"}, path="/"), "whole segments without a slash at the end", api_rule({"replacePrefix": "/v2"}, path="/")),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/api/.."}), "whole segments without a slash at the end", api_rule({"stripPrefix": "/..api"}, path="/..api/b")),
+    ("TunnelBinding", "rules.0", api_rule({"replacePrefix": "v2"}), "replacePrefix is a path", api_rule({"replacePrefix": "/"})),
+    ("TunnelBinding", "rules.0", api_rule({"replacePrefix": "//evil.example"}), "replacePrefix is a path", api_rule({"replacePrefix": "/v2/x"})),
+    ("TunnelBinding", "rules.0", api_rule({"replacePrefix": "/v2?a"}), "replacePrefix is a path", api_rule({"replacePrefix": "/v2%3Fa"})),
+    ("TunnelBinding", "rules.0", api_rule({"replacePrefix": "/v2/"}), "ends without a slash, unless the path is Exact", api_rule({"replacePrefix": "/v2/"}, kind="Exact")),
+    ("TunnelBinding", "rules.0", api_rule({"stripPrefix": "/api"}, path="/api.*", kind="RegularExpression"), "a regular expression has no prefix", api_rule({"stripPrefix": "/api"})),
+    ("TunnelBinding", "rules.0", {**STREAM, "originRequest": {"pathRewrite": {"replacePrefix": "/"}}}, "are about HTTP; remove them", STREAM),
+    ("TunnelBinding", "rules.0", {**STREAM, "originRequest": {"responseTimeout": "1s"}}, "are about HTTP; remove them", STREAM),
+    ("TunnelBinding", "rules.0", {**STREAM, "originRequest": {"disableChunkedEncoding": True}}, "are about HTTP; remove them", STREAM),
+    ("TunnelBinding", "rules.0.originRequest", {"matchSNItoHost": True}, "write scheme: https", {"disableChunkedEncoding": False}),
+    ("TunnelBinding", "rules.0", {**TLS_RULE, "originRequest": {"matchSNItoHost": True, "originServerName": "a"}}, "matchSNItoHost takes the name of each request", {**TLS_RULE, "originRequest": {"matchSNItoHost": True, "noTLSVerify": True}}),
 ]  # fmt: skip
 
 # Rules about a change: (kind, before, after, part of the message).

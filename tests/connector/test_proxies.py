@@ -85,6 +85,36 @@ def test_a_session_stands_through_a_proxy_that_alone_can_resolve_the_relays_name
     tools.run(main())
 
 
+def test_the_configurations_proxy_goes_before_the_environments_and_a_change_moves_the_sessions(tools):
+    async def main():
+        names = {}
+        async with ConnectProxy(names) as first, ConnectProxy(names) as second, ConnectProxy({}) as unused:
+            found = of_environment({"HTTPS_PROXY": f"http://127.0.0.1:{unused.port}"})
+            async with tools.world(proxies=found, resolve=fails) as world:
+                names["relay.test:7443"] = world.relay.port
+
+                def target(proxy):
+                    url = f"http://127.0.0.1:{proxy.port}"
+                    return RelayTarget(("relay.test:7443",), None, world.certificates.ca, url)
+
+                await world.serve(tools.rule(StatusService(204)), relay=target(first))
+                [before] = world.relay.sessions
+                await world.serve(tools.rule(StatusService(204)), relay=target(second))
+                await tools.until(lambda: before not in world.relay.sessions and second.asked, "the session's move")
+                await world.relay.connected(1)
+                assert first.asked == second.asked == ["CONNECT relay.test:7443 HTTP/1.1"]
+                assert not unused.asked
+
+    tools.run(main())
+
+
+def test_a_configurations_proxy_that_wants_a_password_says_what_to_do():
+    proxy = proxies.of_configuration("http://[::1]:3128").of("relay.test")
+    assert str(proxy) == "[::1]:3128"
+    with pytest.raises(ProxyError, match="let it know the connectors by their addresses, or set HTTPS_PROXY instead"):
+        parse_answer(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", proxy)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

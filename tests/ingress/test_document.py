@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from culvert_ingress import document as document_module
 from culvert_ingress.document import AddressPolicy, ConnectorSettings, Document, DocumentError, RelayTarget
 from culvert_ingress.rules import (
+    HeaderEdits,
     HelloWorldService,
     HTTPService,
     OriginRequest,
@@ -106,6 +107,13 @@ SERVICES = st.one_of(
     st.builds(UnavailableService, st.sampled_from(["", 'The Service shop/web does not exist; "quotes" {{x}} ${y}'])),
 )
 MILLISECONDS = st.integers(0, 10**9)
+EDITS = st.sampled_from(
+    [
+        None,
+        HeaderEdits(set=(("X-Team", 'a\tb "${HOME}" {{x}}'),), remove=("Server",)),
+        HeaderEdits(add=(("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"))),
+    ]
+)
 REQUESTS = st.builds(
     OriginRequest,
     connect_timeout=MILLISECONDS,
@@ -116,6 +124,10 @@ REQUESTS = st.builds(
     http_host_header=st.one_of(st.none(), NAME, st.just("App.internal:8080")),
     origin_server_name=st.one_of(st.none(), NAME, st.just("10.0.0.1")),
     no_tls_verify=st.booleans(),
+    request_headers=EDITS,
+    response_headers=EDITS,
+    match_sni_to_host=st.booleans(),
+    disable_chunked_encoding=st.booleans(),
 )
 CONDITIONS = st.one_of(
     st.none(),
@@ -195,7 +207,7 @@ def test_the_hostnames_are_listed_once_each() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        ("schema", 2, "its schema is 2, and this version of culvert reads 1; upgrade the connector"),
+        ("schema", 3, "its schema is 3, and this version of culvert reads 1, 2; upgrade the connector"),
         ("schema", KeyError, "schema is missing"),
         ("schema", "1", "schema must be a whole number, not text"),
         ("schema", True, "schema must be a whole number, not true or false"),
@@ -264,6 +276,13 @@ def test_the_hostnames_are_listed_once_each() -> None:
         ("rules.0.originRequest.noTLSVerify", "false", "must be true or false, not text"),
         ("rules.0.originRequest.ca", "nothing", r"rules\[0\].originRequest.ca: .*no PEM"),
         ("rules.0.originRequest.keepAliveConnections", -1, "must be from 0 to"),
+        ("rules.0.originRequest.pathRewrite", {"replacement": "/x"}, "needs an Exact path"),
+        ("rules.0.originRequest.pathRewrite", {"prefix": "/api", "replacement": ""}, "Not every path of this rule"),
+        ("rules.0.originRequest.pathRewrite", {"prefix": "", "replacement": "x"}, "start with a slash"),
+        ("rules.0.originRequest.requestHeaders", {"set": [{"name": "Host", "value": "a"}]}, "httpHostHeader"),
+        ("rules.0.originRequest.responseHeaders", {"remove": ["TE"]}, "responseHeaders: .*where a message ends"),
+        ("rules.0.originRequest.responseHeaders", {"set": [{"name": "A", "value": 1}]}, r"set\[0\].value must be text"),
+        ("rules.0.originRequest.matchSNItoHost", 1, "must be true or false"),
         ("rules.0.originRequest.noTlsVerify", True, "noTlsVerify is not a key .*nearest is 'noTLSVerify'"),
     ],
 )

@@ -43,6 +43,7 @@ binding_steps = st.tuples(
     st.sampled_from(NAMES),
     st.sampled_from(TUNNELS),
     st.lists(st.sampled_from(SHOWN), min_size=1, max_size=3),
+    st.sampled_from(["", "", "Reserve", "Fallback"]),
 )
 steps = st.one_of(
     *[binding_steps] * 4,
@@ -55,15 +56,16 @@ steps = st.one_of(
     st.tuples(st.just("drop tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
+    st.tuples(st.just("rotate"), st.sampled_from(TUNNELS), st.sampled_from(["a", "b"])),
 )
 
 
 def act(world: Any, step: tuple[Any, ...]) -> None:
     match step:
-        case ("bind", namespace, name, tunnel, hosts):
+        case ("bind", namespace, name, tunnel, hosts, wildcard):
             key = ObjectKey(namespace, name)
             if key not in world.bindings or "deletionTimestamp" not in world.bindings[key]["metadata"]:
-                world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel))
+                world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel), wildcard=wildcard)
         case ("unbind", number):
             if world.bindings:
                 world.delete(sorted(world.bindings)[number % len(world.bindings)])
@@ -82,6 +84,11 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
             world.settle()
         case ("dns", works):
             world.dns_error = None if works else "the zone cannot be read"
+        case ("rotate", name, value):
+            tunnel = world.tunnels.get(ObjectKey("culvert-system", name))
+            if tunnel is not None:
+                tunnel["metadata"].setdefault("annotations", {})["culvert.dev/rotate"] = value
+                world._touch(tunnel)
         case ("connectors", how):
             world.frozen = {
                 "obey": None,
@@ -122,11 +129,31 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
     world.intercept = look
     for step in history:
         act(world, step)
+        in_force_or_void(world)
         look("the next step")
     world.dns_error, world.frozen = None, None
     world.settle()
+    world.now += 2  # a Tunnel that goes waits for the second after its newest credential
+    world.settle()
     look("the end")
     return world
+
+
+def in_force_or_void(world: Any) -> None:
+    """No credential that is in use is revoked, and every one of a Tunnel that the operator let go is."""
+    for name in TUNNELS:
+        key = ObjectKey("culvert-system", name)
+        held, revoked = world.snapshot(key).credential, world.revoked(key)
+        if (
+            key in world.tunnels
+            and held is not None
+            and revoked is not None
+            and "deletionTimestamp" not in (world.tunnels[key]["metadata"])
+        ):
+            assert held.issued_at >= revoked.not_before
+        if key not in world.tunnels and key in world.let_go:
+            assert revoked is not None
+            assert revoked.not_before > world.last_issued.get(key, 0)
 
 
 def foreign_child(kind: str, name: str) -> dict[str, Any]:
@@ -166,12 +193,13 @@ def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
             assert claims[rule.hostname]["owner"]["namespace"] == namespace
             assert claims[rule.hostname]["tunnel"] == str(key)
             routed.setdefault(rule.hostname, set()).add(str(key))
-    # Each hostname has one Tunnel, nobody holds what is under or over another namespace's, and nothing is hoarded.
+    # Each hostname has one Tunnel, nobody holds what another namespace's wildcard reserves, and nothing is hoarded.
     assert all(len(tunnels) == 1 for tunnels in routed.values())
     for one in claims.values():
         for other in claims.values():
             if one["owner"] != other["owner"]:
-                assert not covers(one["hostname"], other["hostname"])
+                yields = one.get("wildcard") == "Fallback"
+                assert yields or not covers(one["hostname"], other["hostname"])
     assert set(claims) == set(routed)
     # Of those who want a name one namespace has it; nobody has it only where somebody has what lies under or over it.
     for name, wanted in wishes(world).items():

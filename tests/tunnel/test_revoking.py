@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
@@ -74,3 +76,43 @@ def test_why_a_relay_has_not_confirmed_is_a_sentence_for_each(tunnel: Any, tmp_p
         assert len(await tunnel.relay.sessions()) == 0, "the relay at the other address was told"
 
     asyncio.run(scenario())
+
+
+def test_the_tunnels_proxy_is_the_way_there(tunnel: Any) -> None:
+    async def scenario() -> None:
+        await tunnel.start()
+        asked: list[str] = []
+        async with connect_proxy(asked, tunnel.relay.tunnel) as port:
+            relay = target(tunnel, "relay.invalid:7443", proxy=f"http://127.0.0.1:{port}")
+            # The name is the proxy's to resolve, and it goes before what the environment says.
+            told = await deliver(revocation(tunnel), relay, resolve=lookup, proxy_of=lambda host: "http://127.0.0.1:1")
+            assert told == {"relay.invalid:7443": ""}
+            assert asked == ["CONNECT relay.invalid:7443 HTTP/1.1"]
+        told = await deliver(revocation(tunnel), relay, resolve=lookup, proxy_of=without_proxy)
+        assert "cannot be reached" in told["relay.invalid:7443"], "never past the proxy"
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def connect_proxy(asked: list[str], port: int) -> AsyncIterator[int]:
+    """An HTTP proxy on loopback that takes CONNECT to anything as one to `port`; yields its own port."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+        onward, upstream = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(OSError):
+            await asyncio.gather(pump(reader, upstream), pump(onward, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()

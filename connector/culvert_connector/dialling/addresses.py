@@ -30,10 +30,14 @@ MAX_ADDRESSES = 64
 
 @dataclass(frozen=True, slots=True)
 class RelayName:
-    """One configured relay: a name or IP literal, and a port."""
+    """One configured relay: a name or IP literal, and a port; `via` is the proxy that the configuration names for it.
+
+    Another proxy makes another relay of it, so that sessions move there.
+    """
 
     host: str
     port: int
+    via: str | None = None
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

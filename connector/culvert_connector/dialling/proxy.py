@@ -19,9 +19,13 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from culvert_ingress.proxy_url import proxy_address
+
 MAX_ANSWER: Final = 16 << 10
 """Bytes of a proxy's answer; a refusal's page behind them is not read."""
 DEFAULT_PORT: Final = 3128
+
+ENVIRONMENT: Final = "HTTPS_PROXY"
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -34,11 +38,12 @@ class ProxyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy. `authorization` is the value of Proxy-Authorization, or empty."""
+    """An HTTP proxy. `authorization` is the value of Proxy-Authorization, or empty; `setting` says where it is set."""
 
     host: str
     port: int
     authorization: str = field(default="", repr=False)
+    setting: str = ENVIRONMENT
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -66,6 +71,11 @@ class Proxies:
 
 DIRECT: Final = Proxies()
 """No proxy."""
+
+
+def of_configuration(url: str) -> Proxies:
+    """The proxy that a configuration names (`http://host:port` in normal form), for every relay."""
+    return Proxies(Proxy(*proxy_address(url), setting="the relay's proxy in the configuration"))
 
 
 def of_environment(environment: Mapping[str, str]) -> Proxies:
@@ -112,14 +122,21 @@ def parse_answer(data: bytes | bytearray, proxy: Proxy) -> int:
         return 0
     status = _STATUS.match(data)
     if status is None:
-        raise ProxyError(f"the proxy {proxy} does not speak HTTP/1.1; check HTTPS_PROXY")
+        raise ProxyError(f"the proxy {proxy} does not speak HTTP/1.1; check {proxy.setting}")
     code = int(status[1])
     if 200 <= code < 300:
         return end + 4
+    other = ", or exempt the relay by NO_PROXY" if proxy.setting == ENVIRONMENT else ""
+    wanted = "it wants a user and password: "
     fix = {
-        407: "it wants a user and password: write them into HTTPS_PROXY",
+        407: wanted
+        + (
+            "write them into HTTPS_PROXY"
+            if proxy.setting == ENVIRONMENT
+            else "let it know the connectors by their addresses, or set HTTPS_PROXY instead"
+        ),
         403: "allow CONNECT to the relay there",
-    }.get(code, "check that it may reach the relay, or exempt the relay by NO_PROXY")
+    }.get(code, f"check that it may reach the relay{other}")
     raise ProxyError(f"the proxy {proxy} refused the connection with {code}; {fix}")
 
 

@@ -98,6 +98,7 @@ class Exchange:
         "_framing",
         "_head",
         "_head_sent",
+        "_outgoing",
         "_over",
         "_owed",
         "_pending",
@@ -134,6 +135,7 @@ class Exchange:
         self._owed = 0
         self._upload_ended = False
         self._head_sent = False
+        self._outgoing = 0
         self._response_ended = False
         self._over = False
         self._waiting = False
@@ -186,12 +188,24 @@ class Exchange:
         self._wait()
 
     def on_response_timeout(self) -> None:
-        """The origin has the whole request and says nothing: 504. It may be at work, so nothing is sent again."""
+        """The origin has the request and says nothing, or takes no more of it: 504. It may be at work: not again."""
         self._waiting = False
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        stuck = connection is not None and connection.blocked
+        if connection is not None and stuck:
+            before, self._outgoing = self._outgoing, connection.outgoing
+            if before != self._outgoing:
+                # Slow, but it reads.
+                connection.bound()
+                self._wait()
+                return
+        self._connection = None
         if connection is not None:
             connection.abort()
-        self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
+        if stuck:
+            self._fail(ResetCode.ORIGIN_TIMEOUT, "upload_timeout")
+        else:
+            self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """No origin: 502, 503 or 504 by the code."""
@@ -271,8 +285,7 @@ class Exchange:
         if self._head.kind == _UPGRADE:
             reason = switch_problem(self._head.fields, head) or ""
         if reason:
-            connection.abort()
-            self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
+            self._refuse_response(reason)
             return
         self._stop_expecting()
         self._over = True
@@ -288,7 +301,8 @@ class Exchange:
         self._count(head.status)
         # An upload that is still under way will be cut short: the visitor's connection cannot be used again.
         close = not self._sent_whole() and self._framing != _NONE
-        record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        values = (head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        record = tuple.__new__(RecordHead, values)
         stream = self._stream
         self.traffic.sent += len(body)
         stream.send_head(record, body, fin=ended)
@@ -311,6 +325,8 @@ class Exchange:
 
     def on_origin_writable(self) -> None:
         """The origin's transport has room again: the visitor may send more."""
+        if self._waiting and not self._upload_ended and self._head.kind == _HTTP:
+            self._stop_expecting()
         owed, self._owed = self._owed, 0
         if owed:
             self._stream.consumed(owed)
@@ -328,6 +344,13 @@ class Exchange:
         self._fail(code, reason)
 
     # -- its own -----------------------------------------------------------------------------------------------
+
+    def _refuse_response(self, reason: str) -> None:
+        """The origin's answer cannot be passed on."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        self._fail(ResetCode.ORIGIN_PROTOCOL, reason)
 
     def _frame(self, data: bytes, pieces: list[bytes]) -> bool:
         """Appends body bytes as the origin gets them; False (and the exchange failed) when they are too many."""
@@ -356,8 +379,12 @@ class Exchange:
         self._fail(ResetCode.PROTOCOL_ERROR, reason)
 
     def _sent(self, size: int) -> None:
-        if self._connection is not None and self._connection.blocked:
+        connection = self._connection
+        if connection is not None and connection.blocked:
             self._owed += size
+            if not self._waiting and not self._head_sent:
+                self._outgoing = connection.outgoing
+                self._wait()
         else:
             self._stream.consumed(size)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from culvert_connector.origins.tls import TLSSettings
+from culvert_connector.origins.treatment import Treatment, treatment_of
 from culvert_ingress.rules import (
     HelloWorldService,
     HTTPService,
@@ -25,6 +26,7 @@ from culvert_ingress.rules import (
     UnavailableService,
     UnixService,
 )
+from culvert_protocol.heads import Open
 
 LOCAL_SERVER_NAME: Final = "localhost"
 """The name verified on a TLS Unix socket whose rule gives no originServerName."""
@@ -56,7 +58,8 @@ class OriginKey:
 @dataclass(frozen=True, slots=True)
 class OriginTarget:
     """A rule whose service is spoken to over a connection. Times are seconds. `pipe`: bytes are passed as they are,
-    `by_name`: for visitors chosen by TLS server name. `users`: see `Rule.basic_auth`."""
+    `by_name`: for visitors chosen by TLS server name. `users`: see `Rule.basic_auth`. `treatment`: what is changed on
+    the way; None for a rule that passes requests on as they come."""
 
     rule_id: str
     key: OriginKey
@@ -69,6 +72,7 @@ class OriginTarget:
     by_name: bool = False
     proxy_protocol: int = 0
     users: tuple[str, ...] = field(default=(), repr=False)
+    treatment: Treatment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +131,14 @@ def _compiled(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         return own_answer(rule.id, 503, f"503 {service.message}\n".encode(), reason="service_unavailable")
     options = rule.origin_request
     if isinstance(service, UnixService):
-        tls = _tls(options, LOCAL_SERVER_NAME) if service.tls else None
+        tls = _tls(options, LOCAL_SERVER_NAME, rule.hostname) if service.tls else None
         host, port = service.path, 0
     elif isinstance(service, TCPService):
         tls = None
         host, port = service.host, service.port
     else:
         assert isinstance(service, HTTPService)
-        tls = _tls(options, service.host) if service.scheme == "https" else None
+        tls = _tls(options, service.host, rule.hostname) if service.scheme == "https" else None
         host, port = service.host, service.port
     return OriginTarget(
         rule_id=rule.id,
@@ -154,8 +158,28 @@ def _compiled(rule: Rule, *, policy: str, hello_world: bytes) -> Target:
         by_name=isinstance(service, TCPService) and service.passthrough,
         response_timeout=options.response_timeout / 1000,
         proxy_protocol=options.proxy_protocol,
+        # One name for all of the rule's requests is known by now.
+        treatment=treatment_of(
+            options, names_host=tls is not None and not options.http_host_header and rule.hostname[:2] in ("", "*.")
+        ),
     )
 
 
-def _tls(options: OriginRequest, host: str) -> TLSSettings:
-    return TLSSettings(server_name=options.origin_server_name or host, verify=not options.no_tls_verify, ca=options.ca)
+def naming_host(target: OriginTarget, head: Open) -> OriginTarget:
+    """The target with the request's host as TLS server name: `matchSNItoHost` of a rule for many hosts."""
+    key = target.key
+    assert key.tls is not None
+    return replace(target, key=replace(key, tls=replace(key.tls, server_name=head.host.decode("ascii"))))
+
+
+def _tls(options: OriginRequest, host: str, hostname: str) -> TLSSettings:
+    name = options.origin_server_name or host
+    if options.match_sni_to_host:
+        name = _host_of(options.http_host_header) if options.http_host_header else hostname
+    return TLSSettings(server_name=name, verify=not options.no_tls_verify, ca=options.ca)
+
+
+def _host_of(authority: str) -> str:
+    """The host of `host` or `host:port`, without the brackets of an IPv6 address."""
+    host, colon, port = authority.rpartition(":")
+    return (host if colon and port.isdigit() else authority).strip("[]")

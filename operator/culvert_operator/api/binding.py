@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from culvert_ingress.rules import HeaderEdits
 from culvert_operator.api.dns import KeyRef, key_ref
 from culvert_operator.api.meta import Meta, Raw, integer, mapping, parse_meta, sequence, text
 from culvert_operator.keys import ObjectKey
@@ -22,6 +23,17 @@ class ServiceRef:
     name: str
     port: int | str
     scheme: str
+
+
+NO_EDITS = HeaderEdits()
+
+
+@dataclass(frozen=True, slots=True)
+class PathRewrite:
+    """``pathRewrite`` as written; exactly one of the two is set (the schema sees to it)."""
+
+    strip_prefix: str | None
+    replace_prefix: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,12 @@ class OriginRequest:
     no_tls_verify: bool = False
     proxy_protocol: str = "None"
     ca: KeyRef | None = None
+    response_timeout: str = "100s"
+    match_sni_to_host: bool = False
+    disable_chunked_encoding: bool = False
+    path_rewrite: PathRewrite | None = None
+    request_headers: HeaderEdits = NO_EDITS
+    response_headers: HeaderEdits = NO_EDITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +75,7 @@ class RuleSpec:
     protocol: str = "HTTP"
     relay_port: int = 0
     allowed_sources: tuple[str, ...] = ()
+    wildcard: str = ""
 
     @property
     def spelling(self) -> str:
@@ -135,6 +154,7 @@ def _rule(spec: Raw) -> RuleSpec:
         protocol=text(spec.get("protocol")) or "HTTP",
         relay_port=integer(spec.get("relayPort")),
         allowed_sources=tuple(text(item) for item in sequence(spec.get("allowedSources"))),
+        wildcard=text(spec.get("wildcard")),
     )
 
 
@@ -159,4 +179,27 @@ def _origin(spec: Raw) -> OriginRequest:
         no_tls_verify=spec.get("noTLSVerify") is True,
         proxy_protocol=text(spec.get("proxyProtocol")) or "None",
         ca=key_ref(spec.get("caConfigMapRef"), "ca.crt"),
+        response_timeout=text(spec.get("responseTimeout")) or "100s",
+        match_sni_to_host=spec.get("matchSNItoHost") is True,
+        disable_chunked_encoding=spec.get("disableChunkedEncoding") is True,
+        path_rewrite=_rewrite(mapping(spec["pathRewrite"])) if "pathRewrite" in spec else None,
+        request_headers=_edits(mapping(spec.get("requestHeaders"))),
+        response_headers=_edits(mapping(spec.get("responseHeaders"))),
     )
+
+
+def _rewrite(spec: Raw) -> PathRewrite:
+    return PathRewrite(text(spec.get("stripPrefix")) or None, text(spec.get("replacePrefix")) or None)
+
+
+def _edits(spec: Raw) -> HeaderEdits:
+    return HeaderEdits(
+        set=_pairs(spec.get("set")),
+        add=_pairs(spec.get("add")),
+        remove=tuple(text(name) for name in sequence(spec.get("remove"))),
+    )
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    items = (mapping(item) for item in sequence(value))
+    return tuple((text(item.get("name")), text(item.get("value"))) for item in items)

@@ -17,6 +17,8 @@ from culvert_protocol.granted import port_name, port_of
 
 MAX_PATHS = 512
 MAX_WAITING = 64
+FALLBACK = "Fallback"
+"""What a wildcard's rule says so that its subtree is not reserved."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,7 +49,8 @@ class Waiter:
 class Claim:
     """One HostnameClaim; that of a TCP port has ``tcp:<port>`` as its hostname.
 
-    ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time.
+    ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time. ``yields``: a wildcard that leaves
+    the names below it to whoever claims them.
     """
 
     hostname: str
@@ -56,6 +59,7 @@ class Claim:
     claimed_at: str
     paths: tuple[ClaimPath, ...]
     waiting: tuple[Waiter, ...] = ()
+    yields: bool = False
     name: str = ""
     uid: str = ""
     resource_version: str = ""
@@ -99,6 +103,7 @@ def parse_claim(raw: Raw) -> Claim:
             Waiter(text(w.get("namespace")), text(w.get("name")), _key(w.get("tunnel")), text(w.get("since")))
             for w in waiting
         ),
+        yields=spec.get("wildcard") == FALLBACK,
     )
 
 
@@ -123,6 +128,8 @@ def claim_body(claim: Claim) -> Raw:
         "claimedAt": claim.claimed_at,
         "paths": [{"type": p.type, "value": p.value, "binding": p.binding} for p in claim.paths],
     }
+    if claim.yields:
+        spec["wildcard"] = FALLBACK
     if claim.waiting:
         spec["waiting"] = [
             {"namespace": w.namespace, "name": w.name, "tunnel": str(w.tunnel), "since": w.since} for w in claim.waiting

@@ -23,11 +23,13 @@ DEFAULT_CPU_PERCENT = 70
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where connectors dial: ``host:port`` texts, the CA's ConfigMap (None: system roots), the name to verify."""
+    """Where connectors dial: ``host:port`` texts, the CA's ConfigMap (None: system roots), the name to verify, and the
+    URL of the HTTP proxy to go through."""
 
     addresses: tuple[str, ...]
     ca: KeyRef | None
     server_name: str | None
+    proxy_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def _relay(spec: Raw) -> Relay:
         addresses=_strings(spec.get("addresses")),
         ca=key_ref(spec.get("caConfigMapRef"), "ca.crt"),
         server_name=text(spec.get("serverName")) or None,
+        proxy_url=text(spec.get("proxyURL")) or None,
     )
 
 

@@ -81,9 +81,17 @@ class World:
             yield reflector(self.config_maps, namespace=scope, metadata_only=True)
         for scope in self._options.tunnel_scopes:
             selector = f"{kinds.MANAGED},{kinds.TUNNEL_LABEL}"
-            yield reflector(self.pods, namespace=scope, selector=selector)
+            gone = functools.partial(self._is_gone, scope)
+            yield reflector(self.pods, namespace=scope, selector=selector, gone=gone)
             for store in self.children.values():
-                yield reflector(store, namespace=scope, selector=selector)
+                yield reflector(store, namespace=scope, selector=selector, gone=gone)
+
+    def _is_gone(self, namespace: str | None) -> bool:
+        """Whether a namespace is known not to be there any more, or to be going."""
+        if namespace is None or not self.namespaces.synced.is_set():
+            return False
+        found = self.namespaces.get(ObjectKey("", namespace))
+        return found is None or found.terminating
 
     async def synced(self) -> None:
         """Until every store has had its first list."""
@@ -130,9 +138,13 @@ class World:
         for held in (before, after):
             if held is not None:
                 self._mark(relations.tunnels_of_claim(held.value))
-        if before is not None and (after is None or after.value.tunnel != before.value.tunnel):
-            # A wildcard that goes frees names, and a name that goes may free a wildcard over it, for Tunnels that the
-            # claim does not mention.
+        if before is not None and (
+            after is None
+            or after.value.tunnel != before.value.tunnel
+            or (after.value.yields and not before.value.yields)
+        ):
+            # A wildcard that goes or yields frees names, and a name that goes may free a wildcard over it, for Tunnels
+            # that the claim does not mention.
             wide = is_wildcard(before.value.hostname)
             self._mark(self.all_keys() if wide else self.index.with_wildcards)
 

@@ -82,7 +82,7 @@ async def _tell(
     proxy_of: ProxyOf,
 ) -> str:
     host, port = split_address(address)
-    name, proxy = relay.server_name or host, proxy_of(host)
+    name, proxy = relay.server_name or host, relay.proxy or proxy_of(host)
     try:
         async with asyncio.timeout(TIMEOUT):
             # A proxy resolves the name itself.

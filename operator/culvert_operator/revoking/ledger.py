@@ -62,6 +62,7 @@ def write(entry: Entry) -> str:
         "addresses": list(entry.relay.addresses),
         "serverName": entry.relay.server_name,
         "ca": entry.relay.ca,
+        "proxy": entry.relay.proxy,
         "told": list(entry.told),
         "shown": entry.shown,
     }
@@ -83,7 +84,12 @@ def read(said: str) -> Entry | None:
         not_before=integer(value.get("notBefore")),
         until=integer(value.get("until")),
         token=text(value.get("revocation")),
-        relay=RelayTarget(addresses, text(value.get("serverName")) or None, text(value.get("ca")) or None),
+        relay=RelayTarget(
+            addresses,
+            text(value.get("serverName")) or None,
+            text(value.get("ca")) or None,
+            text(value.get("proxy")) or None,
+        ),
         told=tuple(one for one in sequence(value.get("told")) if isinstance(one, str)),
         shown=value.get("shown") is True,
     )

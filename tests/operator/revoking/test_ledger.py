@@ -30,7 +30,7 @@ ENTRY = Entry(
     st.booleans(),
 )
 def test_an_entry_reads_as_it_was_written(addresses: list[str], ca: str | None, number: int, shown: bool) -> None:
-    relay = RelayTarget(tuple(addresses), None, ca)
+    relay = RelayTarget(tuple(addresses), None, ca, "http://proxy:3128" if shown else None)
     entry = replace(ENTRY, relay=relay, not_before=number, told=tuple(addresses[:1]), shown=shown)
     assert ledger.read(ledger.write(entry)) == entry
     assert entry.untold == tuple(addresses[1:])
