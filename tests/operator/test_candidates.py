@@ -36,7 +36,7 @@ def outcome(rule: dict[str, Any], allowed: Grants | None = None) -> Outcome:
 
 
 @pytest.mark.parametrize("spelling", ["Shop.Example.COM", "shop.example.com.", "shop.example.com"])
-def test_hostnames_have_one_spelling(spelling: str) -> None:
+def test_d34_hostnames_have_one_spelling(spelling: str) -> None:
     found = outcome({"hostname": spelling})
     assert isinstance(found, Candidate)
     assert found.hostname == "shop.example.com"
@@ -105,7 +105,7 @@ def test_origin_settings_are_read() -> None:
     assert found.origin.no_tls_verify is True
 
 
-def test_a_name_that_only_ends_like_a_granted_one_is_not_allowed() -> None:
+def test_d17_a_name_that_only_ends_like_a_granted_one_is_not_allowed() -> None:
     found = outcome({"hostname": "evilexample.com"})
     assert isinstance(found, Rejected)
     assert found.reason == "HostnameNotAllowed"
@@ -126,7 +126,7 @@ def test_the_quota_counts_a_namespaces_rules_oldest_object_first() -> None:
 
 
 @pytest.mark.parametrize("text", ['"', "\n", "${x}", "{{ x }}", "'; DROP", "\u202e", "\x00"])
-def test_no_string_of_a_rule_becomes_anything_but_data(text: str) -> None:
+def test_d19_no_string_of_a_rule_becomes_anything_but_data(text: str) -> None:
     found = outcome({"hostname": f"a{text}.example.com"})
     assert isinstance(found, Rejected)
     header = outcome({"hostname": "a.example.com", "originRequest": {"httpHostHeader": text}})

@@ -41,7 +41,7 @@ SHOP = Namespace("shop", {"team": "shop", "tier": "gold"})
         ("bücher.example", "xn--bcher-kva.example", True),
     ],
 )
-def test_hostnames_are_compared_on_label_boundaries(pattern: str, hostname: str, allowed: bool) -> None:
+def test_d17_hostnames_are_compared_on_label_boundaries(pattern: str, hostname: str, allowed: bool) -> None:
     assert isinstance(ask(hostname, SHOP, entry(pattern)), Granted) is allowed
 
 

@@ -61,7 +61,7 @@ def test_a_port_is_found_by_number_or_name(port: int | str, number: int) -> None
         ({"selector": None}, 80, "ServiceNotSupported"),
     ],
 )
-def test_what_cannot_be_used_answers_503_and_says_why(
+def test_d18_what_cannot_be_used_answers_503_and_says_why(
     spec: dict[str, Any] | None, port: int | str, reason: str
 ) -> None:
     services = [] if spec is None else [{**WEB, "spec": {**WEB["spec"], **spec}}]  # type: ignore[dict-item]
