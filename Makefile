@@ -6,7 +6,7 @@ READY  := $(VENV)/.culvert-ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults bench image cluster lock clean
+.PHONY: help demo test soak lint faults bench image cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: $(READY) ## the whole path on a real cluster: helm install, a Tunnel, a vi
 
 test: $(READY) ## every test; those that need a cluster are skipped with a reason when there is none
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+soak: $(READY) ## five minutes of requests under random faults (`make test`: half a minute); SEED=7 chooses the faults
+	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py $(ARGS)
 
 lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -27,9 +30,10 @@ faults: $(READY) ## every fault plan and property mutation of the operator on a 
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 
-bench: $(READY) ## CPU per request, new connections, bulk and memory, against nginx's two hops in one run
+bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble; against nginx's two hops
 	$(BIN)/python -m bench.requests $(ARGS)
 	$(BIN)/python -m bench.streams
+	$(BIN)/python -m bench.rows
 
 image: ## build the container image localhost/culvert:dev with docker or buildah
 	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar

@@ -5,7 +5,7 @@ Both do the same work: plain HTTP in, routing by Host, one TLS hop (P-256), keep
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.processes import Started, children, free_port, wait_until_ok
@@ -22,6 +22,11 @@ class Contender:
     name: str
     url: str
     pids: tuple[int, ...]
+
+    @property
+    def port(self) -> int:
+        """Where visitors connect on 127.0.0.1."""
+        return int(self.url.rstrip("/").rpartition(":")[2])
 
 
 def make_certificate(folder: Path) -> None:
@@ -103,40 +108,57 @@ def start_nginx(started: Started, origin: int) -> Contender:
     return Contender("nginx two hops", f"http://127.0.0.1:{front}/", (*children(near), *children(edge)))
 
 
-def start_culvert(started: Started, origin: int, *, path: str = "") -> Contender:
-    """culvert's relay and connector from the command line, as a person would start them; `path` answers 200."""
-    folder = started.folder
-    front, tunnel, admin, status = (free_port() for _ in range(4))
-    (folder / "relay.yml").write_text(
+@dataclass(frozen=True)
+class RelayProcess:
+    """A running relay and its ports; `https` is 0 when it has none."""
+
+    pid: int
+    http: int
+    https: int
+    tunnel: int
+    admin: int
+
+
+def write_relay(started: Started, hostnames: tuple[str, ...], *, https: bool = False) -> RelayProcess:
+    """A relay's file and its issuer's keys; `pid` is 0 until `run_relay`."""
+    front, tunnel, admin, encrypted = (free_port() for _ in range(4))
+    names = ", ".join(f'"{name}"' for name in hostnames)
+    doors = f', https: ["127.0.0.1:{encrypted}"]' if https else ""
+    (started.folder / "relay.yml").write_text(
         f'id: bench\nserverNames: ["localhost"]\n'
-        f'listen: {{http: ["127.0.0.1:{front}"], tunnel: ["127.0.0.1:{tunnel}"], admin: "127.0.0.1:{admin}"}}\n'
+        f'listen: {{http: ["127.0.0.1:{front}"]{doors}, tunnel: ["127.0.0.1:{tunnel}"], admin: "127.0.0.1:{admin}"}}\n'
         f"tls: {{certificateDir: ./certs}}\n"
-        f'issuers:\n  - {{id: bench, publicKeyFile: ./keys/issuer.pub, hostnames: ["{HOST}"]}}\n'
+        f"limits: {{connections: 20000, connectionsPerAddress: 20000}}\n"
+        f"issuers:\n  - {{id: bench, publicKeyFile: ./keys/issuer.pub, hostnames: [{names}]}}\n"
     )
+    subprocess.run([CULVERT, "keys", "create", "--out", "keys"], cwd=started.folder, check=True, capture_output=True)
+    return RelayProcess(0, front, encrypted if https else 0, tunnel, admin)
+
+
+def run_relay(started: Started, relay: RelayProcess) -> RelayProcess:
+    """Starts it, for the first time or once more."""
+    return replace(relay, pid=started.start("relay", CULVERT, "relay", "run", "--config", "relay.yml"))
+
+
+def start_culvert(started: Started, origin: int, *, path: str = "", dialled: int = 0) -> Contender:
+    """culvert's relay and connector from the command line, as a person would start them; `path` answers 200.
+
+    `dialled`: a port of 127.0.0.1 that leads to the relay's tunnel port, which is written to `tunnel-port`.
+    """
+    folder = started.folder
+    relay = write_relay(started, (HOST,))
+    (folder / "tunnel-port").write_text(str(relay.tunnel))
     (folder / "config.yml").write_text(
-        f"tunnel: bench\ncredentials-file: ./bench.json\nrelay: ['localhost:{tunnel}']\n"
-        f"relay-ca: ./certs/localhost.crt\nmetrics: 127.0.0.1:{status}\n"
+        f"tunnel: bench\ncredentials-file: ./bench.json\nrelay: ['localhost:{dialled or relay.tunnel}']\n"
+        f"relay-ca: ./certs/localhost.crt\nmetrics: 127.0.0.1:{free_port()}\n"
         f"ingress:\n  - hostname: {HOST}\n    service: http://127.0.0.1:{origin}\n  - service: http_status:404\n"
     )
-    for command in (
-        ("keys", "create", "--out", "keys"),
-        (
-            "tunnel",
-            "create",
-            "bench",
-            "--issuer-key",
-            "keys/issuer.key",
-            "--hostname",
-            HOST,
-            "--credentials-file",
-            "bench.json",
-        ),
-    ):
-        subprocess.run([CULVERT, *command], cwd=folder, check=True, capture_output=True)
-    relay = started.start("relay", CULVERT, "relay", "run", "--config", "relay.yml")
+    create = ("tunnel", "create", "bench", "--issuer-key", "keys/issuer.key", "--hostname", HOST)
+    subprocess.run([CULVERT, *create, "--credentials-file", "bench.json"], cwd=folder, check=True, capture_output=True)
+    relay = run_relay(started, relay)
     connector = started.start("connector", CULVERT, "tunnel", "run", "--config", "config.yml")
     try:
-        wait_until_ok(f"http://127.0.0.1:{front}/{path}", HOST)
+        wait_until_ok(f"http://127.0.0.1:{relay.http}/{path}", HOST)
     except TimeoutError as error:
         raise SystemExit(f"{error}\n{started.log('relay')}\n{started.log('connector')}") from None
-    return Contender("culvert", f"http://127.0.0.1:{front}/", (relay, connector))
+    return Contender("culvert", f"http://127.0.0.1:{relay.http}/", (relay.pid, connector))

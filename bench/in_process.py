@@ -23,6 +23,7 @@ from culvert_connector.requests import Requests
 from culvert_ingress.config_file import load
 from culvert_protocol.statements import TunnelIdentity
 from culvert_protocol.states import Phase
+from culvert_relay.accepting import Arrival
 from culvert_relay.edge import Edge
 from culvert_relay.routing.pools import Pool
 from culvert_relay.tunnels.session import TunnelSession
@@ -117,7 +118,7 @@ class Journey:
         door = SimpleNamespace(scheme=0, port=80, own=lambda _path: None)
         self.visitors: list[tuple[VisitorConnection, Wire]] = []
         for _ in range(VISITORS):
-            visitor, wire = VisitorConnection(edge, door), Wire()  # type: ignore[arg-type]
+            visitor, wire = VisitorConnection(edge, door, Arrival("127.0.0.1")), Wire()  # type: ignore[arg-type]
             visitor.connection_made(wire)  # type: ignore[arg-type]
             self.visitors.append((visitor, wire))
         self.spent = [0.0, 0.0, 0.0, 0.0]

@@ -69,6 +69,16 @@ class Started:
         self._running.append(process)
         return process.pid
 
+    def end(self, pid: int, *, kill: bool = False) -> None:
+        """Ends one process now, and waits until it is gone."""
+        (process,) = [one for one in self._running if one.pid == pid]
+        self._running.remove(process)
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+        process.wait(timeout=30)
+
     def log(self, name: str) -> str:
         """What a program has printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")

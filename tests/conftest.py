@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -125,19 +126,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Processes | 
     return Processes(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
-CASE = re.compile(r"(?<![a-z0-9])([abc])([0-9]{2})(?=_)|(?<![a-z0-9])(a)([0-9])(?=_)")
-"""A covered case's letter and number in a test's name; A1 to A9 are written with one digit."""
+CASE = re.compile(r"(?<![a-z0-9])([abcd])([0-9]{2})(?=_)|(?<![a-z0-9])([ad])([0-9])(?=_)")
+"""A covered case's letter and number in a test's name; those below ten of A and D may be written with one digit."""
+CASE_OF_A_ROW = re.compile(r"(?:^|-)([abcd])([0-9]{2})(?=_)")
+"""The same at the beginning of a parameter: tables have rows of many cases."""
+CASES = {"A": 30, "B": 13, "C": 4, "D": 35}
+"""How many there are of each letter; B and C are counted by their bullets. There is no D32."""
+NO_CASES = {("D", 32)}
 
 
 def cases_in(nodeid: str) -> set[tuple[str, int]]:
-    """The cases of docs that a test's name says it covers: (letter, number)."""
-    name = nodeid.rpartition("::")[2].partition("[")[0]
-    found = ((one or other, int(number or digit)) for one, number, other, digit in CASE.findall(name))
+    """The cases of docs that a test's name, or the row of a table that it is for, says it covers: (letter, number)."""
+    name, _, row = nodeid.rpartition("::")[2].partition("[")
+    found = {(one or other, int(number or digit)) for one, number, other, digit in CASE.findall(name)}
+    found |= {(letter, int(number)) for letter, number in CASE_OF_A_ROW.findall(row)}
     return {(letter.upper(), number) for letter, number in found}
 
 
+def spans(cases: set[tuple[str, int]]) -> str:
+    """The numbers, those in a row as their first and last: "1-9, 11"."""
+    texts: list[str] = []
+    for _, group in groupby(enumerate(sorted(number for _, number in cases)), key=lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in group]
+        texts.append(f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}")
+    return ", ".join(texts)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many cases of each letter pass, and what tests measured (`record_property`)."""
+    """How many cases of each letter pass, which did not run, and what tests measured (`record_property`)."""
     stats = terminalreporter.stats
     passed, other = (
         {case for status in statuses for report in stats.get(status, ()) for case in cases_in(report.nodeid)}
@@ -146,10 +162,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if passed or other:
         terminalreporter.section("cases")
     for letter in sorted({letter for letter, _ in passed | other}):
-        fine = sorted(number for one, number in passed - other if one == letter)
-        line = f"{letter}: {len(fine)} pass ({', '.join(map(str, fine))})"
-        broken = sorted(number for one, number in other if one == letter)
-        terminalreporter.write_line(line + (f"; {len(broken)} fail: {', '.join(map(str, broken))}" if broken else ""))
+        every = {(letter, number) for number in range(1, CASES[letter] + 1)} - NO_CASES
+        groups = (("pass", every & (passed - other)), ("fail", every & other), ("did not run", every - passed - other))
+        line = "; ".join(f"{len(group)} {what}: {spans(group)}" for what, group in groups if group or what == "pass")
+        terminalreporter.write_line(f"{letter}: {line}")
     reports = [r for r in stats.get("passed", ()) if r.when == "call" and r.user_properties]
     if reports:
         terminalreporter.section("measured")

@@ -6,6 +6,7 @@ Also ``culvert tunnel route dns``, which publishes one hostname of a tunnel outs
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,11 @@ def _add_provider(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--owner", metavar="ID", help="whose records, instead of the block's ownerId")
     parser.add_argument("--secret-file", metavar="FILE", type=Path, help="holds the TSIG key or API token")
     parser.add_argument("--zone-file", metavar="FILE", type=Path, help="holds the zone, for the zonefile provider")
+    parser.add_argument(
+        "--namespace",
+        metavar="NS",
+        help="has the DNSEndpoint objects, for the endpoints provider, in the cluster of KUBECONFIG",
+    )
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
@@ -131,17 +137,21 @@ def _run(arguments: argparse.Namespace, doing: Doing, names: Any) -> int:
     console_module = load_role("culvert_operator.dns.console", extra="operator")
 
     async def whole() -> int:
-        console: Console = console_module.open_console(
-            arguments.dns,
-            owner=arguments.owner,
-            secret_file=arguments.secret_file,
-            zone_file=arguments.zone_file,
-        )
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            objects = None
+            if arguments.namespace is not None:
+                cluster = load_role("culvert_operator.cluster.dns_endpoints", extra="operator")
+                objects = await stack.enter_async_context(cluster.opened(arguments.namespace))
+            console: Console = console_module.open_console(
+                arguments.dns,
+                owner=arguments.owner,
+                secret_file=arguments.secret_file,
+                zone_file=arguments.zone_file,
+                objects=objects,
+            )
+            stack.push_async_callback(console.close)
             view = await console.view([*names, *getattr(arguments, "names", ())])
             return await doing(console, arguments, view)
-        finally:
-            await console.close()
 
     try:
         return asyncio.run(whole())
@@ -189,7 +199,8 @@ async def _cleanup(console: Console, arguments: argparse.Namespace, view: Any) -
     _show(plan)
     count = sum(len(zone.changes) for zone in plan.changes)
     if not arguments.yes:
-        print(f"{count} names of the owner id {console.owner} would be deleted; say --yes to delete them.")
+        names = "1 name" if count == 1 else f"{count} names"
+        print(f"{names} of the owner id {console.owner} would be deleted; say --yes to delete them.")
         return SUCCESS
     return await _carry_out(console, plan)
 

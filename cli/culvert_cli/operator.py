@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 
 from culvert_cli.arguments import Subparsers, add_command, add_group
 from culvert_cli.outcome import UsageError, load_role
-from culvert_operator.flags import SettingsError, add_arguments, from_args
+from culvert_operator.flags import SettingsError, add_arguments, from_args, namespace_of
 
 
 def add(commands: Subparsers) -> None:
@@ -36,6 +37,34 @@ def add(commands: Subparsers) -> None:
         run=_run,
     )
     add_arguments(run)
+    retire = add_command(
+        group,
+        "retire",
+        about=(
+            "Let go of every Tunnel and TunnelBinding, before the operator is uninstalled.\n\n"
+            "Stops the operator's Deployment and takes its finalizer off every object, so that none of them, nor its\n"
+            "namespace, waits for an operator that has gone. Connectors and DNS records stay as they are; an Event on\n"
+            "each object says what stays. `helm uninstall` does this by itself."
+        ),
+        examples="culvert operator retire --namespace culvert-system",
+        run=_retire,
+    )
+    retire.add_argument("--namespace", metavar="NS", help="where the operator lives (default: as for run)")
+    retire.add_argument(
+        "--helm-release", metavar="NAME", help="do nothing unless Helm is uninstalling this release (the chart's hook)"
+    )
+
+
+def _retire(arguments: argparse.Namespace) -> int:
+    try:
+        namespace = namespace_of(arguments.namespace, os.environ)
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
+    role = load_role("culvert_operator.retirement", extra="operator")
+    code: int = role.run(
+        namespace, log_level=arguments.log_level, log_format=arguments.log_format, release=arguments.helm_release
+    )
+    return code
 
 
 def _run(arguments: argparse.Namespace) -> int:

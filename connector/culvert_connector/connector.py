@@ -36,9 +36,7 @@ from culvert_connector.sources.port import ConfigSource
 from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard
 from culvert_ingress.document import SCHEMAS, Document
 from culvert_protocol.credentials_file import CredentialsFile
-from culvert_protocol.heads import Open
 from culvert_protocol.statements import StatementError, read_grant
-from culvert_protocol.stream import Stream
 from culvert_transport.instruments import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -65,19 +63,19 @@ class Connector:
         self.board = StatusBoard(self.report)
         self.counters = metrics.Counters()
         self.origins = Origins()
+        self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.sessions = SessionSet(
             connector_id=self.connector_id,
             dial=dial,
             resolve=self._resolved,
             random=random,
             on_change=self.board.changed,
-            on_open=self._opened,
+            on_open=self.requests.open,
             counters=self.counters,
         )
         self.rollout = Rollout(
             relays=self.sessions, prepare=self._prepare, on_applied=self._applied, on_refused=self._refused
         )
-        self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.draining = False
         self.admin: Admin | None = None
         self._credentials: CredentialsFile | None = None
@@ -206,9 +204,6 @@ class Connector:
     def _refused(self, document: Document, sentence: str) -> None:
         self.problem("document", f"configuration {document.version} cannot be served: {sentence}")
 
-    def _opened(self, stream: Stream, head: Open, body: bytes, fin: bool) -> None:
-        self.requests.open(stream, head, body, fin)
-
     # -- what it says of itself --------------------------------------------------------------------------------
 
     def unready(self) -> str | None:
@@ -272,6 +267,7 @@ class Connector:
             unverified_origins=sum(
                 1 for rule in (applied.rules if applied is not None else ()) if rule.origin_request.no_tls_verify
             ),
+            tasks=len(asyncio.all_tasks()),
         )
 
 

@@ -60,6 +60,9 @@ ORIGINS_OPEN: Final = Instrument("gauge", "culvert_connector_origin_connections"
 ORIGINS_IDLE: Final = Instrument(
     "gauge", "culvert_connector_origin_connections_idle", "Connections to origins that are kept for later."
 )
+TASKS: Final = Instrument(
+    "gauge", "culvert_connector_tasks", "Tasks of the event loop: a few for each session, one for each origin dialled."
+)
 TRAFFIC: Final = TrafficInstruments.of(
     "culvert_connector",
     ("rule",),
@@ -82,6 +85,7 @@ INSTRUMENTS: Final = (
     ORIGINS_IDLE,
     *TRAFFIC,
     TCP_CONNECTIONS,
+    TASKS,
 )
 """All of them, in the order of the exposition and of docs/metrics.md."""
 
@@ -131,6 +135,7 @@ class Readings:
     origins_open: int = 0
     origins_idle: int = 0
     unverified_origins: int = 0
+    tasks: int = 0
 
 
 def exposition(counters: Counters, now: Readings) -> bytes:
@@ -159,3 +164,4 @@ def _parts(counters: Counters, now: Readings) -> Iterator[str]:
         for outcome, count in zip(("failed", "connected"), row, strict=True)
         if count
     )
+    yield TASKS.one(now.tasks)

@@ -43,8 +43,12 @@ HELLO_TIMEOUT: Final = 5.0
 """Seconds for the relay's HELLO after the upgrade."""
 MISSED_PROBES: Final = 2
 """Probes in a row that may fail before the session is replaced: ten seconds at most without a data path."""
+STUCK_FOR: Final = 30.0
+"""Seconds in which a session that was given up for its data path may still prove that it moves; then what is left on
+it is ended, so that nobody waits for it for ever."""
 CREDENTIAL_TIMEOUT: Final = 10.0
 """Seconds for the answer to a newer credential."""
+STUCK: Final = "its data path is stuck"
 IDLE_CHECK: Final = 0.05
 """Seconds between two looks at a draining session's streams."""
 
@@ -60,7 +64,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What every session presents: the grant (and its version), and the tunnel's revocations."""
+    """What every session presents: the grant (and its version), and the issuer's revocations."""
 
     grant: str = field(repr=False)
     version: int
@@ -201,6 +205,15 @@ class RelaySession:
             return
         self.link.session.drain(reason)
         self._begin_draining()
+
+    def leave_stuck(self) -> None:
+        """Drains a session whose probes are lost; closes it when not even the answer to that comes in time.
+
+        DRAIN_ACK goes the way of data: with it, what is left here still moves.
+        """
+        self.drain(STUCK)
+        if self.state is State.DRAINING:
+            self._timer = self._loop.call_later(STUCK_FOR, self._still_stuck)
 
     def close(self, reason: str) -> None:
         """Ends the session and every stream on it now."""
@@ -346,6 +359,11 @@ class RelaySession:
             self.link.close("drained")
             return
         self._idle_timer = self._loop.call_later(IDLE_CHECK, self._check_idle)
+
+    def _still_stuck(self) -> None:
+        self._timer = None
+        if not self._acknowledged:
+            self.close(STUCK)
 
     def _no_hello(self) -> None:
         self._timer = None

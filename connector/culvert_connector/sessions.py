@@ -215,7 +215,7 @@ class SessionSet:
         """Probes are lost: a new session replaces it; what it has may still get through."""
         log.warning("The data path of session %d to relay %s is stuck; replacing it.", session.slot, session.relay)
         self._book.failed(session.address)
-        session.drain("its data path is stuck")
+        session.leave_stuck()
         self._vacate(session, "stuck")
 
     def session_credential(self, session: RelaySession, accepted: bool, reason: str) -> None:

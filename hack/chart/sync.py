@@ -13,7 +13,7 @@ from culvert_operator.cluster.permissions import Scope, rules
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = REPOSITORY / "charts" / "culvert" / "files"
-SCOPES: tuple[Scope, ...] = ("cluster", "tunnels", "own")
+SCOPES: tuple[Scope, ...] = ("cluster", "watched", "tunnels", "own")
 NOTE = (
     "# Written by hack/chart/sync.py from culvert_operator/cluster/permissions.py, where each rule's reason stands.\n"
 )

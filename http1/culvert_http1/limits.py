@@ -37,4 +37,4 @@ class HeadLimits:
         object.__setattr__(self, "unmeasured", least)
 
 
-DEFAULT_LIMITS = HeadLimits()
+DEFAULT_LIMITS: HeadLimits = HeadLimits()

@@ -216,7 +216,8 @@ ORIGIN_REQUEST: dict[str, Key] = {
     "keepAliveConnections": _honoured("idle connections kept to one origin; default 100"),
     "keepAliveTimeout": _honoured("time that an idle connection is kept; default 1m30s"),
     "responseTimeout": _honoured(
-        "culvert's own: time from the end of a request to the head of its response, then 504; default 1m40s, 0s: never"
+        "culvert's own: time from the end of a request to the head of its response, and for an origin that takes "
+        "nothing of a body, then 504; default 1m40s, 0s: never"
     ),
     "httpHostHeader": _honoured("the Host header that the origin gets; default: the visitor's"),
     "originServerName": _honoured("the name that the origin's certificate must have; default: the host of the service"),

@@ -11,7 +11,7 @@ the last number. ``uses`` looks at values only: a key at its default is not writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from culvert_ingress.document import Document
@@ -50,16 +50,19 @@ DOCUMENT_KEYS: tuple[DocumentKey, ...] = (
 )
 
 
-def lacking(rule: Rule, schema: int, *, keys: Iterable[RuleKey] | None = None) -> tuple[RuleKey, ...]:
+def later(schema: int) -> tuple[RuleKey, ...]:
+    """The keys of rules that ``schema`` does not have."""
+    return tuple(key for key in RULE_KEYS if key.schema > schema)
+
+
+def lacking(rule: Rule, schema: int) -> tuple[RuleKey, ...]:
     """The keys that a rule uses and that ``schema`` does not have."""
-    return tuple(k for k in (RULE_KEYS if keys is None else keys) if k.schema > schema and k.uses(rule))
+    return tuple(key for key in RULE_KEYS if key.schema > schema and key.uses(rule))
 
 
-def document_lacks(
-    document: Document, schema: int, *, keys: Iterable[DocumentKey] | None = None
-) -> tuple[DocumentKey, ...]:
+def document_lacks(document: Document, schema: int) -> tuple[DocumentKey, ...]:
     """The keys of the whole document, rules aside, that it uses and that ``schema`` does not have."""
-    return tuple(k for k in (DOCUMENT_KEYS if keys is None else keys) if k.schema > schema and k.uses(document))
+    return tuple(key for key in DOCUMENT_KEYS if key.schema > schema and key.uses(document))
 
 
 def needed(document: Document) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from culvert_ingress.durations import DurationError
 from culvert_ingress.durations import parse as parse_duration
@@ -31,6 +32,7 @@ from culvert_protocol.granted import check_sources, port_name
 
 MIN_STATUS, MAX_STATUS = 200, 599
 _RULE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_EVERY_PATH, _DEFAULTS = PathMatch(PathType.PREFIX, "/"), OriginRequest()
 _PATH_TYPES = {"PathPrefix": PathType.PREFIX, "Exact": PathType.EXACT, "RegularExpression": PathType.REGEX}
 
 
@@ -47,6 +49,11 @@ class Candidate:
     path: PathMatch
     origin: OriginRequest
     sources: tuple[str, ...] = ()
+    claim_path: ClaimPath = field(init=False)
+    """What the rule asks of the hostname's claim."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claim_path", ClaimPath(str(self.path.type), self.path.value, self.binding.meta.name))
 
     @property
     def yields(self) -> bool:
@@ -57,11 +64,6 @@ class Candidate:
     def terms(self) -> tuple[str, tuple[str, ...], bool]:
         """What all rules of one hostname must have in common: the relay knows no rules, a claim has one holder."""
         return self.rule.protocol, self.sources, self.yields
-
-    @property
-    def claim_path(self) -> ClaimPath:
-        """What the rule asks of the hostname's claim."""
-        return ClaimPath(str(self.path.type), self.path.value, self.binding.meta.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +109,10 @@ def examine(
 def _examine(
     binding: Binding, rule: RuleSpec, grants: Grants, namespace: Namespace, used: Counter[tuple[int, str]]
 ) -> Outcome:
-    try:
-        hostname = _name(rule)
-    except ValueError as error:
-        return Rejected(rule, "", "InvalidRule", str(error))
-    try:
-        sources = tuple(sorted(check_sources(rule.allowed_sources)))
-        path = _path(rule)
-        origin = _origin(rule, path)
-    except (PathValueError, DurationError, OriginFieldError, ValueError) as error:
-        return Rejected(rule, hostname, "InvalidRule", str(error))
+    form = _form(rule)
+    hostname = form.hostname
+    if form.problem:
+        return Rejected(rule, hostname, "InvalidRule", form.problem)
     if rule.protocol == "TCP":
         granted = grants.allow_port(rule.relay_port, namespace)
     else:
@@ -133,7 +129,33 @@ def _examine(
             ".maxRules); remove rules or ask the Tunnel's owner.",
         )
     used[slot] += 1
-    return Candidate(binding, rule, hostname, path, origin, sources)
+    return Candidate(binding, rule, hostname, form.path, form.origin, form.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a rule says in the one spelling, or ``problem``, a sentence."""
+
+    hostname: str = ""
+    path: PathMatch = _EVERY_PATH
+    origin: OriginRequest = _DEFAULTS
+    sources: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@lru_cache(maxsize=16384)
+def _form(rule: RuleSpec) -> _Form:
+    # It depends on nothing but the rule, and every rule of a Tunnel is examined in every round.
+    try:
+        hostname = _name(rule)
+    except ValueError as error:
+        return _Form(problem=str(error))
+    try:
+        sources = tuple(sorted(check_sources(rule.allowed_sources)))
+        path = _path(rule)
+        return _Form(hostname, path, _origin(rule, path), sources)
+    except (PathValueError, DurationError, OriginFieldError, ValueError) as error:
+        return _Form(hostname, problem=str(error))
 
 
 def _name(rule: RuleSpec) -> str:

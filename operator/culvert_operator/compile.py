@@ -36,7 +36,7 @@ from culvert_operator.reports import ConnectorReport
 from culvert_operator.world import GrantName, Snapshot
 from culvert_protocol.granted import port_name, port_of
 from culvert_protocol.keys import PublicKey
-from culvert_protocol.statements import StatementError, read_grant, verify_grant
+from culvert_protocol.statements import LEEWAY_SECONDS, Grant, StatementError, read_grant, verify_grant
 
 TOO_OLD = "ConnectorTooOld"
 """Reason of a rule, or a Tunnel, that uses what a connector of an earlier version cannot read."""
@@ -229,12 +229,11 @@ def is_current(
     """Whether the present document says ``content``, with a grant that lists ``names`` and is not due for renewal."""
     if present is None or replace(present, version=0, grant="") != content:
         return False
-    try:
-        grant = verify_grant(present.grant, {issuer.thumbprint: issuer}, now=now)
-    except StatementError:
-        return False
+    grant = _signed(present.grant, issuer)
     return (
-        grant.tunnel.subject == subject
+        grant is not None
+        and grant.issued_at - LEEWAY_SECONDS <= now < grant.expires_at
+        and grant.tunnel.subject == subject
         and grant.version == present.version
         and granted(names) == (grant.names, grant.tls_names, grant.tcp_ports)
         and now < grant.issued_at + options.credential_renewal_seconds
@@ -243,8 +242,30 @@ def is_current(
 
 def granted_until(present: Document, options: Options) -> float | None:
     """Epoch seconds at which the grant of the present document is to be renewed."""
+    grant = present_grant(present)
+    return float(grant.issued_at + options.credential_renewal_seconds) if grant is not None else None
+
+
+def present_grant(present: Document) -> Grant | None:
+    """What the present document grants, whoever signed it; None when that cannot be read."""
+    return _read(present.grant) if present.grant else None
+
+
+# A grant of 5,000 names takes a while to be read, and a document is the same in most rounds (see _decoded).
+@lru_cache(maxsize=1024)
+def _read(grant: str) -> Grant | None:
     try:
-        return float(read_grant(present.grant).issued_at + options.credential_renewal_seconds)
+        return read_grant(grant)
+    except StatementError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _signed(grant: str, issuer: PublicKey) -> Grant | None:
+    """The grant when ``issuer`` signed it, whatever the time."""
+    found = _read(grant)
+    try:
+        return verify_grant(grant, {issuer.thumbprint: issuer}, now=found.issued_at) if found is not None else None
     except StatementError:
         return None
 

@@ -26,6 +26,7 @@ from culvert_operator.compile import (
     name_of,
     next_version,
     present_document,
+    present_grant,
     readable_schema,
     relay_target,
     retained_rules,
@@ -40,7 +41,6 @@ from culvert_operator.records import Records
 from culvert_operator.relations import child
 from culvert_operator.routing import Routing
 from culvert_operator.world import GrantName, IssueConfiguration, Snapshot
-from culvert_protocol.statements import StatementError, read_grant
 
 ACCEPTED = Condition("Accepted", "True", "Accepted", "The Tunnel is served.")
 
@@ -131,10 +131,9 @@ def _content(
 
     schema = readable_schema(snapshot.reports, present)
     served = served_rules(routing.served, schema=schema)
-    # Every connector repeats it to every relay, so that one which forgot over a restart hears of it again.
-    revocations = (snapshot.revocation.token,) if snapshot.revocation is not None else ()
+    # Connectors repeat revocations to every relay, so that one which forgot over a restart hears of them again.
     retained = retained_rules(present, served, keep, schema=schema)
-    content = document(tunnel, relay, served, retained, revocations=revocations)
+    content = document(tunnel, relay, served, retained, revocations=snapshot.repeated)
     sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
     return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
 
@@ -143,10 +142,7 @@ def _with_present(
     sources: dict[str, tuple[str, ...]], served: Sequence[Rule], present: Document | None
 ) -> dict[str, tuple[str, ...]]:
     """``sources``, and those that were granted before to names that are only kept until their records are gone."""
-    try:
-        grant = read_grant(present.grant) if present is not None and present.grant else None
-    except StatementError:
-        grant = None
+    grant = present_grant(present) if present is not None else None
     if grant is None:
         return sources
     names = {name_of(rule) for rule in served}

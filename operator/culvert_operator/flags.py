@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of connectors (default: %(default)s)",
     )
     names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
+    names("--watch-namespaces", "NS", "namespaces whose TunnelBindings are served, beside the Tunnels' (default: all)")
     names("--allowed-hostnames", "HOST", "names beyond which no Tunnel can grant anything (default: no limit)")
     names("--dns-webhook-urls", "URL", "webhooks that a Tunnel's dns.webhook may name (default: none)")
     parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
@@ -119,11 +120,15 @@ def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os
     namespaces = _listed(arguments.tunnel_namespaces)
     if ANY_NAMESPACE in namespaces and len(namespaces) > 1:
         raise SettingsError("--tunnel-namespaces: write * alone, or namespaces without it.")
+    watched = _listed(arguments.watch_namespaces)
+    if watched and ANY_NAMESPACE in (*watched, *namespaces):
+        raise SettingsError("--watch-namespaces: write namespaces, here and in --tunnel-namespaces, or leave it out.")
     return Settings(
         options=Options(
-            namespace=_namespace(arguments.namespace, environment),
+            namespace=namespace_of(arguments.namespace, environment),
             image=image,
             tunnel_namespaces=namespaces,
+            watch_namespaces=watched,
             allowed_hostnames=allowed,
             default_tunnel=default,
             cluster_domain=arguments.cluster_domain,
@@ -158,7 +163,8 @@ def _listed(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _namespace(given: str | None, environment: Mapping[str, str]) -> str:
+def namespace_of(given: str | None, environment: Mapping[str, str]) -> str:
+    """Where the operator lives: by its flag, the environment, or the Pod's own. Raises SettingsError."""
     if namespace := given or environment.get("POD_NAMESPACE") or environment.get("CULVERT_NAMESPACE"):
         return namespace
     try:

@@ -92,6 +92,7 @@ class Gatherer:
             now=self.now(),
             failures=failures,
             revocation=self.herald.state(subject(self.issuer.installation, key)),
+            repeated=self.herald.repeated(self.relays[key]) if key in self.relays else (),
             known_relay=self.relays.get(key),
         )
 
@@ -108,7 +109,10 @@ class Gatherer:
         found = self._known_children(key)
         tunnel = self.world.tunnels.get(key)
         scales = tunnel is not None and tunnel.connector.autoscaling is not None
-        if self.options.may_hold_tunnels(key.namespace):
+        namespace = self.world.namespaces.get(ObjectKey("", key.namespace))
+        # Where nothing is applied any more nothing is asked for: the operator's rights may have gone before the Tunnel.
+        ends = tunnel is None or tunnel.meta.deleting or namespace is None or namespace.terminating
+        if self.options.may_hold_tunnels(key.namespace) and not ends:
             for child in relations.children(key.name):
                 # Most Tunnels have no autoscaler: looking for one in every round would be a request for nothing.
                 if child not in found and (scales or child.kind != kinds.AUTOSCALER.name):

@@ -21,12 +21,14 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from culvert_operator.api.cluster import Namespace
 from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.apply import Hand
 from culvert_operator.cluster.client import APIError, Client
-from culvert_operator.cluster.connection import LoginError, log_in
+from culvert_operator.cluster.connection import Access, LoginError, log_in
 from culvert_operator.cluster.elector import Elector
 from culvert_operator.cluster.events import post
+from culvert_operator.cluster.stores import Held
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.cluster.world import World
 from culvert_operator.connectors import Connectors
@@ -42,6 +44,7 @@ from culvert_operator.plan import plan
 from culvert_operator.publishing import Publishing
 from culvert_operator.reconcile import Reconciler
 from culvert_operator.relay_certificate import ensure_relay_certificate, relay_names
+from culvert_operator.retirement import retire
 from culvert_operator.revoking.herald import Herald
 from culvert_operator.revoking.herald import Watcher as HeraldWatcher
 from culvert_operator.throttle import Throttle
@@ -62,12 +65,19 @@ _log = logging.getLogger(__name__)
 class Operator:
     """One running operator."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        now: Callable[[], float] = time.time,
+        log_in: Callable[[], Awaitable[Access]] = log_in,
+    ) -> None:
+        self._log_in = log_in
         self._settings = settings
         self._now = now
         self._metrics = Metrics()
         self._fence = Fence(refused=self._metrics.fenced) if settings.election is not None else always()
-        self._client = Client(log_in, fence=self._fence, answered=self._metrics.answered)
+        self._client = Client(self._log_in, fence=self._fence, answered=self._metrics.answered)
         self._leading = settings.election is None
         self._synced = False
         self._workers = Workers(self._work, watcher=Watcher(finished=self._metrics.finished, depth=self._metrics.depth))
@@ -75,6 +85,8 @@ class Operator:
         self._reported = Throttle(self._workers.mark)
         self._connectors = Connectors(self._reported)
         self._world.pods.listen(self._connectors.on_pod)
+        self._evicted = asyncio.Event()
+        self._world.namespaces.listen(self._on_namespace)
         self._contents = Contents(self._client, self._world.config_maps)
         self._publishing = Publishing(
             self._contents, metrics=self._metrics.dns, webhook_urls=settings.options.dns_webhook_urls
@@ -104,7 +116,7 @@ class Operator:
 
     async def _stand_for_election(self, terms: Terms) -> None:
         """Lead whenever the Lease is ours. The stores are kept true meanwhile, so that taking over needs no reading."""
-        client = Client(log_in, answered=self._metrics.answered)
+        client = Client(self._log_in, answered=self._metrics.answered)
         elector = Elector(
             client,
             self._fence,
@@ -134,9 +146,9 @@ class Operator:
                 issuer = await self._issuer()
                 herald = await self._herald(issuer)
                 self._reconciler = self._make_reconciler(issuer, herald)
-                for key in self._world.all_keys():
-                    self._workers.mark(key)
+                self._mark_all()
                 self._workers.resume()
+                group.create_task(self._supervised(self._retire_with_namespace))
                 _log.info("the operator is ready", extra={"fields": {"tunnels": len(self._world.tunnels)}})
                 await asyncio.Event().wait()
         finally:
@@ -144,6 +156,21 @@ class Operator:
             await self._workers.pause()
             if herald is not None:
                 await herald.close()
+
+    def _mark_all(self) -> None:
+        for key in self._world.all_keys():
+            self._workers.mark(key)
+
+    def _on_namespace(self, before: Held[Namespace] | None, after: Held[Namespace] | None) -> None:
+        if after is not None and after.value.terminating and after.value.name == self._settings.options.namespace:
+            self._evicted.set()
+
+    async def _retire_with_namespace(self) -> None:
+        """When the operator's own namespace goes it has seconds: nobody would be left to release what it holds."""
+        await self._evicted.wait()
+        _log.warning("the operator's namespace is being deleted: every object is released")
+        await self._workers.pause()
+        await retire(self._client, now=self._now(), instance=_instance())
 
     async def _work(self, key: ObjectKey) -> float | None:
         assert self._reconciler is not None, "workers are paused until there is one"
@@ -171,6 +198,7 @@ class Operator:
             metrics=self._metrics,
             fence=self._fence,
             plan=plan,
+            looks=self._workers.looks,
             now=self._now,
             instance=_instance(),
         )
@@ -179,6 +207,7 @@ class Operator:
         """Whoever tells relays of revocations, with what an earlier leader left to tell."""
         watcher = HeraldWatcher(
             changed=self._workers.mark,
+            repeats=self._mark_all,
             event=self._show,
             attempt=self._metrics.delivered,
             held=self._metrics.revocations,
@@ -258,7 +287,7 @@ class Operator:
         return web.Response(text="ok\n")
 
     async def _exposition(self, request: web.Request) -> web.Response:
-        self._metrics.holds(self._world.bindings, len(self._world.claims))
+        self._metrics.holds(tunnels=self._world.tunnels, bindings=self._world.bindings, claims=self._world.claims)
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -13,15 +13,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from culvert_operator.api.binding import Binding
-from culvert_operator.api.meta import text
+from culvert_operator.api.claim import Claim
+from culvert_operator.api.meta import Raw, text
+from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.conditions.condition import by_type
 from culvert_operator.conditions.reasons import REASONS
 from culvert_operator.dns.metrics import DNSMetrics
 from culvert_operator.keys import ObjectKey
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-BINDING_CONDITIONS = {
-    (row.type, status) for row in REASONS if row.kind == "TunnelBinding" for status in ("True", "False", "Unknown")
+CONDITIONS = {
+    kind: sorted({(row.type, status) for row in REASONS if row.kind == kind for status in ("True", "False", "Unknown")})
+    for kind in ("Tunnel", "TunnelBinding")
 }
 
 
@@ -75,7 +78,18 @@ class Metrics:
             ["condition", "status"],
             registry=self.registry,
         )
+        self._tunnels = Gauge(
+            "culvert_operator_tunnels",
+            "Tunnels by condition and its status.",
+            ["condition", "status"],
+            registry=self.registry,
+        )
         self._claims = Gauge("culvert_operator_claims", "HostnameClaims that there are.", registry=self.registry)
+        self._waiting = Gauge(
+            "culvert_operator_claims_waiting",
+            "Bindings that wait for a hostname or port that another one holds, counted once for each.",
+            registry=self.registry,
+        )
         self._leader = Gauge(
             "culvert_operator_leader", "1 while this operator leads; the others stand by.", registry=self.registry
         )
@@ -137,13 +151,13 @@ class Metrics:
         """The API server answered with ``code``; 0: it did not."""
         self._requests.labels(verb, code).inc()
 
-    def holds(self, bindings: Iterable[Binding], claims: int) -> None:
+    def holds(self, *, tunnels: Iterable[Tunnel], bindings: Iterable[Binding], claims: Iterable[Claim]) -> None:
         """The objects that there are now."""
-        counts = Counts((name, text(c.get("status"))) for b in bindings for name, c in by_type(b.status).items())
-        self._bindings.clear()
-        for condition, status in sorted(BINDING_CONDITIONS):
-            self._bindings.labels(condition, status).set(counts[condition, status])
-        self._claims.set(claims)
+        _count(self._tunnels, CONDITIONS["Tunnel"], (tunnel.status for tunnel in tunnels))
+        _count(self._bindings, CONDITIONS["TunnelBinding"], (binding.status for binding in bindings))
+        waiting = [len(claim.waiting) for claim in claims]
+        self._claims.set(len(waiting))
+        self._waiting.set(sum(waiting))
 
     def leads(self, leading: bool) -> None:
         """Whether this process leads now."""
@@ -160,3 +174,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """What a scrape gets."""
         return generate_latest(self.registry)
+
+
+def _count(gauge: Gauge, known: Iterable[tuple[str, str]], statuses: Iterable[Raw]) -> None:
+    """Set one series for each condition and status of ours; somebody else's conditions make none."""
+    counts = Counts((name, text(c.get("status"))) for status in statuses for name, c in by_type(status).items())
+    for condition, status in known:
+        gauge.labels(condition, status).set(counts[condition, status])

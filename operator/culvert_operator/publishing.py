@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from culvert_operator.api.dns import DNSSettings
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.backoff import Backoff
+from culvert_operator.cluster.dns_endpoints import DNSEndpointObjects
 from culvert_operator.cluster.texts import ConfigMapText, Contents, SecretKey
 from culvert_operator.dns.limits import refusal
 from culvert_operator.dns.metrics import DNSMetrics
@@ -137,7 +138,8 @@ class Publishing:
         if settings.secret is not None:
             where = settings.secret
             secret = SecretKey(self._contents.client, ObjectKey(key.namespace, where.name), where.key)
-        config = ProviderConfig(dict(settings.settings), settings.zones, text, secret)
+        objects = DNSEndpointObjects(self._contents.client, key.namespace)
+        config = ProviderConfig(dict(settings.settings), settings.zones, text, secret, objects)
         made = self._desks[key] = _Desk(settings, Registry(provider(settings.provider, config)))
         return made
 

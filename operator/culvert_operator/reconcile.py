@@ -52,6 +52,7 @@ class Reconciler:
     metrics: Metrics
     fence: Fence
     plan: Callable[[Snapshot], Plan]
+    looks: Callable[[ObjectKey], None]
     now: Callable[[], float]
     instance: str
     refused: dict[ObjectKey, dict[ChildKey, str]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Reconciler:
     async def work(self, key: ObjectKey) -> float | None:
         """Bring one Tunnel's world to rest; seconds until time alone makes new work, or None. Raises Retry."""
         for _ in range(MAX_ROUNDS):
+            self.looks(key)
             try:
                 snapshot = await self.gatherer.snapshot(key, self.refused.get(key, {}))
             except APIError as error:

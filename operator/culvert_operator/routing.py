@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from culvert_ingress.rules import OriginRequest, UnavailableService
-from culvert_ingress.schemas import lacking
+from culvert_ingress.schemas import lacking, later
 from culvert_operator.api.binding import Binding
 from culvert_operator.candidates import Candidate, Rejected, examine
 from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
@@ -120,7 +120,7 @@ def route(
 
 
 def _fitted(candidate: Candidate, resolved: Resolved, schema: int) -> Resolved:
-    keys = lacking(rule_of(candidate, resolved), schema)
+    keys = lacking(rule_of(candidate, resolved), schema) if later(schema) else ()
     if not keys:
         return resolved
     said = f"{', '.join(k.key for k in keys)}: a connector of the Tunnel is too old for it; {UPGRADE}"

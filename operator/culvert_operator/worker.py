@@ -77,6 +77,15 @@ class Workers:
         self._set(state, dirty=True)
         self._start(key, state)
 
+    def looks(self, key: ObjectKey) -> None:
+        """The work on this key reads the world from here on: what was marked until now, it sees.
+
+        So the marks that its own writes make (their answers go into the stores) are no reason to run once more.
+        """
+        state = self._keys.get(key)
+        if state is not None and state.task is not None:
+            self._set(state, dirty=False)
+
     def resume(self) -> None:
         """Begin: until now marks were only collected (the stores were not complete)."""
         self._paused = False

@@ -63,12 +63,14 @@ class RevocationState:
     """What the ledger says of the Tunnel: credentials issued before ``not_before`` (epoch seconds) are void.
 
     ``token`` is the signed statement; ``untold`` are those of the relay's addresses that have not confirmed it.
+    ``uid`` is that of the Tunnel that it was made for: this one, or one of the same name before it.
     """
 
     not_before: int
     token: str = field(repr=False)
     relay: RelayTarget
     untold: tuple[str, ...] = ()
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Snapshot:
     ``issuer``     the issuer's present public key (its ``issuer_id`` is the issuer's first key's thumbprint).
     ``failures``   sentences of writes of children that were refused for good.
     ``revocation`` what the ledger says of this Tunnel's subject; None when it says nothing, or nothing any more.
+    ``repeated`` the statements, of this and other Tunnels, that its connectors repeat to its relays.
     ``known_relay`` where this process last saw the Tunnel's connectors dial, for when its CA has gone before it.
     ``now``        wall clock, epoch seconds.
     """
@@ -113,6 +116,7 @@ class Snapshot:
     now: float
     failures: Mapping[ChildKey, str] = field(default_factory=dict)
     revocation: RevocationState | None = None
+    repeated: tuple[str, ...] = ()
     known_relay: RelayTarget | None = None
 
 

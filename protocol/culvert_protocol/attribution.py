@@ -128,6 +128,8 @@ ERROR_CODES: Final = (
               "Look at network policies and at the service's load."),
     ErrorCode("origin", "response_timeout", 504, "The service took the request and did not begin its response within `responseTimeout`.",
               "Look why it takes so long, or raise `responseTimeout`."),
+    ErrorCode("origin", "upload_timeout", 504, "The service took nothing of the request's body for `responseTimeout`.",
+              "Look why it does not read, or raise `responseTimeout`."),
     ErrorCode("origin", "name_not_found", 502, "The service's name was not found in DNS.", "Correct the rule's host name."),
     ErrorCode("origin", "address_not_allowed", 502, "The service's name leads to addresses that connectors may not use.",
               "Name a service that is inside; see `originRequest` and the address policy."),

@@ -80,7 +80,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What a connector asks its session to serve: the signed grant and its tunnel's newest revocations."""
+    """What a connector asks its session to serve: the signed grant; and its issuer's newest revocations."""
 
     grant: str
     revocations: tuple[str, ...] = ()

@@ -297,6 +297,7 @@ class Session(Conversation):
     def reset_stream(self, stream: Stream, code: int, reason: str) -> None:
         """Queues RESET and forgets the stream."""
         self._forget(stream)
+        stream.release_listener()
         stream.drop_held()
         payload = _U16.pack(code) + reason.encode("ascii", "replace")[:64]
         # In order behind the stream's own OPEN and DATA, or the peer would see a stream that never was.
@@ -305,6 +306,7 @@ class Session(Conversation):
     def forget(self, stream: Stream) -> None:
         """Both ends are done with the stream."""
         self._forget(stream)
+        stream.release_listener()
 
     def mark_bulk(self, stream: Stream) -> None:
         """The stream moved more than half a window: placement keeps others off this session."""

@@ -258,6 +258,10 @@ class Stream:
         if self.listener is not None:
             self.listener.on_reset(code, reason)
 
+    def release_listener(self) -> None:
+        """The listener hears nothing more. Each holds the other, and only a collection would find them later."""
+        self.listener = None  # type: ignore[assignment]  # nothing calls it once the stream is closed
+
     def drop_held(self) -> None:
         """Forgets bytes that will not be sent any more."""
         if self._held:

@@ -16,12 +16,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from culvert_relay.admission import Admission, Place, membership
 from culvert_relay.config_values import Network
 from culvert_relay.limits import Limits
 from culvert_relay.metrics import Counters
+from culvert_relay.streams.client_hello import LIMIT, Hello, read_hello
 from culvert_relay.visitors.proxy_protocol import MAX_HEADER, ProxyHeader, ProxyHeaderError, parse_header
 
 AT_ONCE: Final = 64
@@ -35,6 +37,7 @@ MAX_TURNED_AWAY: Final = 100
 """Connections beyond the limits that are told why at one time; any more are closed without a word."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
+_FAST: Final = find_spec("aiofastnet") is not None
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +53,8 @@ class Arrival(NamedTuple):
 ProtocolFactory = Callable[[Arrival], asyncio.BaseProtocol]
 Front = Callable[[socket.socket], Awaitable[ProtocolFactory | None]]
 """Who takes a connection before TLS, by what it says first; None: nobody does."""
+Choose = Callable[[str], ssl.SSLContext]
+"""The TLS context for a server name in lower case; "" when the client named none."""
 
 
 class Gate:
@@ -94,7 +99,11 @@ class Gate:
 
 
 class Acceptor:
-    """One listening socket, and who answers behind it. `visitors`: its connections count as visitors' ones."""
+    """One listening socket, and who answers behind it. `visitors`: its connections count as visitors' ones.
+
+    With `choose` the TLS of connections is aiofastnet's where that is installed: for few connections that carry much.
+    It must not be given a context with a callback for server names, so the name is read before it begins.
+    """
 
     def __init__(
         self,
@@ -103,9 +112,11 @@ class Acceptor:
         factory: ProtocolFactory,
         *,
         context: ssl.SSLContext | None = None,
+        choose: Choose | None = None,
         front: Front | None = None,
         visitors: bool = True,
     ) -> None:
+        self._choose = choose if _FAST else None
         self._socket = sock
         self._gate = gate
         self._factory = factory
@@ -215,10 +226,34 @@ class Acceptor:
             await gate.loop.connect_accepted_socket(lambda: factory(arrival), sock)
             return
         gate.wait(task, sock)
+        if self._choose is not None:
+            await self._connect_fast(sock, factory, self._choose, arrival)
+            return
         await gate.loop.connect_accepted_socket(
             lambda: factory(arrival),
             sock,
             ssl=context,
+            ssl_handshake_timeout=gate.limits.handshake_seconds,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
+        )
+
+    async def _connect_fast(
+        self, sock: socket.socket, factory: ProtocolFactory, choose: Choose, arrival: Arrival
+    ) -> None:
+        import aiofastnet
+
+        gate = self._gate
+        try:
+            async with asyncio.timeout(gate.limits.handshake_seconds):
+                name = await read_server_name(gate.loop, sock)
+        except BaseException:
+            sock.close()
+            raise
+        await aiofastnet.connect_accepted_socket(
+            gate.loop,
+            lambda: factory(arrival),
+            sock,
+            ssl=choose(name.decode("ascii", "replace")),
             ssl_handshake_timeout=gate.limits.handshake_seconds,
             ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
         )
@@ -247,6 +282,30 @@ async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> P
         data += sock.recv(len(seen) if header is None else header.size - len(data))
         if header is not None:
             return header
+
+
+async def read_server_name(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:
+    """The server name of the ClientHello that arrives on `sock` and stays there; b"" when there is none. OSError when
+    the connection ends before it."""
+    seen = 0
+    try:
+        while True:
+            await readable(loop, sock)
+            try:
+                data = sock.recv(LIMIT, socket.MSG_PEEK)
+            except (BlockingIOError, InterruptedError):
+                continue
+            if len(data) <= seen:
+                raise ConnectionResetError("the connection ended before its ClientHello")
+            seen = len(data)
+            hello = read_hello(data)
+            if hello is not None:
+                return hello.name if isinstance(hello, Hello) else b""
+            # Asleep until more has come than is there: a partial ClientHello must not spin the loop.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
+    finally:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 async def readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -129,6 +129,11 @@ class CertificateStore:
         context.sni_callback = self._choose
         return context
 
+    def context_for(self, name: str) -> ssl.SSLContext:
+        """The context of the pair that `listener_context` would hand a handshake for this name to."""
+        pair = self.find(name) or self._default
+        return new_context() if pair is None else pair.context
+
     def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         asked = (name or "").lower().removesuffix(".")
         if isinstance(connection, NamedSSLObject):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from culvert_relay.accepting import Acceptor, Front, Gate, ProtocolFactory
+from culvert_relay.accepting import Acceptor, Choose, Front, Gate, ProtocolFactory
 from culvert_relay.config import Address, ConfigError
 from culvert_transport.sockets import NOTSENT_LOWAT
 
@@ -47,12 +47,15 @@ class Listener:
         factory: ProtocolFactory,
         *,
         context: ssl.SSLContext | None = None,
+        choose: Choose | None = None,
         front: Front | None = None,
         visitors: bool = True,
     ) -> None:
         """Begins to accept; with a `context` connections reach the factory's protocol after their TLS handshake,
-        but for those that `front` gives to somebody else before it."""
-        self._acceptor = Acceptor(self.socket, gate, factory, context=context, front=front, visitors=visitors)
+        but for those that `front` gives to somebody else before it; `choose`: see `Acceptor`."""
+        self._acceptor = Acceptor(
+            self.socket, gate, factory, context=context, choose=choose, front=front, visitors=visitors
+        )
 
     def close(self) -> None:
         """Stops accepting; connections stay."""

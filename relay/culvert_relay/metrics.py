@@ -102,11 +102,15 @@ CERTIFICATE_EXPIRY: Final = Instrument(
 CERTIFICATE_PROBLEMS: Final = Instrument(
     "gauge", "culvert_relay_certificate_problems", "Certificate pairs whose newest version was refused."
 )
+TASKS: Final = Instrument(
+    "gauge", "culvert_relay_tasks", "Tasks of the event loop; requests need none, so that the number stays small."
+)
 INSTRUMENTS: Final = (
     SESSIONS, TUNNELS, HOSTNAMES, STREAMS, VISITORS, QUEUED, DRAINING, *TRAFFIC,
     ROUND_TRIP, CONNECTIONS, CONNECTIONS_REFUSED, CONNECTIONS_FAILED, LIMITS_REACHED, SOURCES_REFUSED, TCP_CONNECTIONS,
     FAILURES, RETRIES, UPGRADES, VIOLATIONS, SESSIONS_ENDED, HANDSHAKES_REFUSED,
     ACCESS_LOG_DROPPED, CREDENTIAL_EXPIRY, CERTIFICATE_EXPIRY, CERTIFICATE_PROBLEMS,
+    TASKS,
 )  # fmt: skip
 """All of them, in the order of the exposition and of docs/metrics.md."""
 
@@ -179,6 +183,7 @@ class Readings:
     certificate_expiry: Mapping[str, float] = field(default_factory=dict)
     certificate_problems: int = 0
     access_log_dropped: int = 0
+    tasks: int = 0
 
 
 def exposition(counters: Counters, now: Readings) -> bytes:
@@ -213,3 +218,4 @@ def _parts(counters: Counters, now: Readings) -> Iterator[str]:
     yield CREDENTIAL_EXPIRY.many([((), expiry)] if expiry is not None else [])
     yield CERTIFICATE_EXPIRY.many(((name,), moment) for name, moment in now.certificate_expiry.items())
     yield CERTIFICATE_PROBLEMS.one(now.certificate_problems)
+    yield TASKS.one(now.tasks)

@@ -136,7 +136,9 @@ class Relay:
         context = self._certificates.listener_context()
         gate = self.edge.gate
         for listener in tunnel:
-            listener.serve(gate, self._handshake, context=context, visitors=False)
+            listener.serve(
+                gate, self._handshake, context=context, choose=self._certificates.context_for, visitors=False
+            )
         for listener in http:
             listener.serve(gate, self._visitor(Door(0, listener.port)))
         for listener in https:

@@ -4,6 +4,7 @@ Responsible for turning live state into plain values. Must not change anything. 
 nonce or key ever appears here; a key is named by its thumbprint.
 """
 
+import asyncio
 from collections import Counter
 
 from culvert_relay.certificates import CertificateStore
@@ -58,6 +59,7 @@ def readings(
         certificate_expiry={stem: pair.not_after for stem, pair in certificates.pairs.items()},
         certificate_problems=certificate_problems,
         access_log_dropped=access_log_dropped,
+        tasks=len(asyncio.all_tasks(edge.loop)),
     )
 
 

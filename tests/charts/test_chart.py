@@ -176,7 +176,11 @@ def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_
 
 
 def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Render) -> None:
-    values = ("operator.tunnelNamespaces={a,b}", "operator.allowedHostnames={*.example.com}")
+    values = (
+        "operator.tunnelNamespaces={a,b}",
+        "operator.watchNamespaces={c}",
+        "operator.allowedHostnames={*.example.com}",
+    )
     rendered = objects(render(*RELAY, *values, "operator.defaultTunnel=a/main", "issuer.existingSecret=mine"))
     arguments = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]["args"]
     parser = argparse.ArgumentParser()
@@ -184,6 +188,7 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert arguments[:2] == ["operator", "run"]
     settings = from_args(parser.parse_args(arguments[2:]), {"POD_NAMESPACE": "culvert-system"})
     assert settings.options.tunnel_namespaces == ("a", "b")
+    assert settings.options.watch_namespaces == ("c",)
     assert settings.options.allowed_hostnames == ("*.example.com",)
     assert str(settings.options.default_tunnel) == "a/main"
     assert settings.issuer_secret == "mine"
@@ -214,6 +219,18 @@ def test_every_pod_meets_pod_security_restricted_and_writes_nothing(render: Rend
             assert container["resources"]["requests"]["cpu"]
 
 
+def test_watched_namespaces_are_all_that_the_operator_may_read(render: Render) -> None:
+    settings = ("operator.watchNamespaces={a,b}", "operator.tunnelNamespaces={b,c}")
+    documents = [d for d in yaml.safe_load_all(render(*settings).stdout) if d]
+    roles = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("Role", "culvert-operator-watched")]
+    bound = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("RoleBinding", "culvert-operator-watched")]
+    assert [d["metadata"]["namespace"] for d in roles] == [d["metadata"]["namespace"] for d in bound] == ["a", "b", "c"]
+    assert any("tunnelbindings" in rule["resources"] for rule in roles[0]["rules"])
+    for restricted, there in ((settings, False), ((), True)):
+        rules = objects(render(*restricted))["ClusterRole", "culvert-operator"]["rules"]
+        assert any({"services", "tunnelbindings"} & set(rule["resources"]) for rule in rules) is there
+
+
 def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None:
     def namespaces(*settings: str) -> list[str]:
         documents = [d for d in yaml.safe_load_all(render(*settings).stdout) if d]
@@ -232,6 +249,7 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
+        (("operator.watchNamespaces={a}", "operator.tunnelNamespaces={*}"), "name the namespaces of Tunnels"),
         (("relay.enabled=true",), "relay.hostnames is empty"),
         ((*RELAY, "relay.tcpPorts={8443}"), "tcpPorts"),
         ((*RELAY, "relay.tcpPorts={22}"), "tcpPorts"),

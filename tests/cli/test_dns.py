@@ -43,7 +43,7 @@ def test_a_hostname_is_planned_routed_listed_and_cleaned_up(culvert: Culvert, fi
     before = Path("zone.db").read_text()
     shown = culvert("dns", "cleanup", *files)
     assert shown.code == 0
-    assert shown.out.startswith("delete\tapp.example.com\n1 names of the owner id home would be deleted")
+    assert shown.out.startswith("delete\tapp.example.com\n1 name of the owner id home would be deleted")
     assert Path("zone.db").read_text() == before
     assert culvert("dns", "cleanup", *files, "--resource", "tunnel/standalone/other", "--yes").code == 0
     assert Path("zone.db").read_text() == before
@@ -105,3 +105,13 @@ def test_a_whole_tunnel_is_understood(culvert: Culvert, files: list[str]) -> Non
     indented = "".join(f"    {line}\n" for line in BLOCK.splitlines())
     Path("dns.yml").write_text(f"kind: Tunnel\nspec:\n  dns:\n{indented}")
     assert culvert("dns", "plan", *files, "app.example.com").code == 0
+
+
+def test_objects_are_in_a_namespace_of_a_cluster(culvert: Culvert, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("dns.yml").write_text("ownerId: home\ntarget: {hostname: relay.example.net}\nendpoints: {}\n")
+    assert "with --namespace" in culvert("dns", "records", "--dns", "dns.yml").err
+    monkeypatch.setenv("KUBECONFIG", str(Path("none").absolute()))
+    nowhere = culvert("dns", "records", "--dns", "dns.yml", "--namespace", "edge")
+    assert nowhere.code == 1
+    assert "Traceback" not in nowhere.err
+    assert "KUBECONFIG" in nowhere.err or "kubeconfig" in nowhere.err

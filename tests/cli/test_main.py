@@ -44,8 +44,8 @@ def test_the_commands_are_those_of_the_documentation() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "", "keys", "keys create", "keys show", "tunnel", "tunnel create", "tunnel renew", "tunnel run",
         "tunnel ingress", "tunnel ingress validate", "tunnel ingress rule", "relay", "relay run", "relay validate",
-        "access", "access tcp", "connector", "connector run", "operator", "operator run", "dns", "dns plan",
-        "dns records", "dns cleanup", "tunnel route", "tunnel route dns",
+        "access", "access tcp", "connector", "connector run", "operator", "operator run", "operator retire",
+        "dns", "dns plan", "dns records", "dns cleanup", "tunnel route", "tunnel route dns",
     }  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ),
         "culvert_relay.main": SimpleNamespace(run=entry("relay"), validate=entry("validate")),
         "culvert_operator.main": SimpleNamespace(run=entry("operator")),
+        "culvert_operator.retirement": SimpleNamespace(run=entry("retire")),
     }
     monkeypatch.setattr(outcome.importlib, "import_module", lambda name: modules.get(name) or real(name))
     return calls
@@ -154,6 +155,14 @@ def test_tunnel_run_hands_over_what_the_command_line_overrides(culvert: Culvert,
 def test_connector_run_calls_the_connector(culvert: Culvert, roles: dict[str, Any]) -> None:
     assert culvert("connector", "run", "--config-dir", "c", "--credentials-dir", "k").code == 7
     assert roles["run_in_cluster"] == (Path("c"), Path("k"))
+
+
+def test_operator_retire_hands_over_where_it_lives(culvert: Culvert, roles: dict[str, Any]) -> None:
+    assert culvert("operator", "retire", "--namespace", "ns").code == 7
+    logs = {"log_level": "info", "log_format": "text"}
+    assert roles["retire"] == ("ns", {**logs, "release": None})
+    assert culvert("operator", "retire", "--namespace", "ns", "--helm-release", "culvert").code == 7
+    assert roles["retire"] == ("ns", {**logs, "release": "culvert"})
 
 
 def test_operator_run_hands_over_its_options(

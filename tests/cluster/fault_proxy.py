@@ -19,21 +19,24 @@ from aiohttp import web
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 HOLD_SECONDS = 1.0
+AWAY_SECONDS = 3.0
 LEAVE = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. ``what`` is a member of :data:`WRITE_FAULTS` (``write`` says at which) or of :data:`WATCH_FAULTS`
-    (``kind`` says on which watch, ``early`` that it is while the story begins)."""
+    (``kind`` says on which watch, ``early`` that it is while the story begins, ``deletion`` that it swallows the first
+    news of an object that is gone, not the first news)."""
 
     what: str
     write: tuple[str, str, int] = ("", "", 0)
     kind: str = ""
     early: bool = False
+    deletion: bool = False
 
     def __str__(self) -> str:
-        return f"{self.what} {self.kind or ' '.join(map(str, self.write))}"
+        return f"{self.what} {'a deletion of ' * self.deletion}{self.kind or ' '.join(map(str, self.write))}"
 
 
 # What happens to a write, and whether the API server gets to see it.
@@ -41,12 +44,18 @@ WRITE_FAULTS = {
     "crash after": True,
     "reply lost after": True,
     "500 after": True,
+    "away after": True,
+    "403 instead of": False,
     "409 instead of": False,
+    "413 instead of": False,
+    "422 instead of": False,
     "429 instead of": False,
     "500 instead of": False,
 }
 # What happens to a kind's watch at its first event, and (stale list) to the list after a restart.
 WATCH_FAULTS = ("silent", "cut inside a line", "held back", "410 instead of", "error 500 inside", "stale list of")
+# What loses the news that an object is gone: what comes next is a list in which it is not.
+DELETION_FAULTS = ("silent", "cut inside a line", "410 instead of")
 
 
 @dataclass(slots=True)
@@ -70,9 +79,12 @@ class Proxy:
     writes: list[Write] = field(default_factory=list)
     watched: Counter[str] = field(default_factory=Counter)
     watched_late: Counter[str] = field(default_factory=Counter)
+    watched_gone: Counter[str] = field(default_factory=Counter)
     claims: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     lists: dict[str, bytes] = field(default_factory=dict)
+    listed: Counter[str] = field(default_factory=Counter)
+    events: int = 0
     fired: bool = False
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
@@ -80,6 +92,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._dead = False
+        self._watching: set[web.Request] = set()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -116,7 +129,9 @@ class Proxy:
             return await self._write(request, body)
         status, headers, data = await self._forward(request, body)
         plural = request.path.rpartition("/")[2]
+        self.events += request.method == "POST"
         if request.method == "GET" and "limit" in request.query and status == 200:
+            self.listed[plural] += 1
             # The list that a restarted operator would get from an API server whose cache lags.
             stale = self.fault is not None and self.fault.what == "stale list of" and self.fault.kind == plural
             if stale and self.armed.is_set() and plural in self.lists and not self.fired:
@@ -165,8 +180,25 @@ class Proxy:
                 if fault == "crash after":
                     self._dead = True
                     self.crashed.set()
+                if fault == "away after":
+                    self.go_away(AWAY_SECONDS)
                 raise _cut(request)
         return web.Response(status=status, headers=headers, body=data)
+
+    def go_away(self, seconds: float) -> None:
+        """Answer nothing for so long, and break off what is under way."""
+        self._dead = True
+        self.cut_watches()
+        asyncio.get_running_loop().call_later(seconds, self._come_back)
+
+    def _come_back(self) -> None:
+        self._dead = False
+
+    def cut_watches(self) -> None:
+        """Break off every watch, so that each kind is listed again."""
+        for request in self._watching:
+            if request.transport is not None:
+                request.transport.abort()
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
@@ -179,18 +211,30 @@ class Proxy:
                 return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            async for line in answer.content:
-                if self._dead:
-                    raise _cut(request)
-                bookmark = line.startswith(b'{"type":"BOOKMARK"')
-                self.watched[plural] += not bookmark
-                self.watched_late[plural] += not bookmark and self.armed.is_set()
-                mine = self.fault is not None and self.fault.kind == plural and not bookmark
-                if mine and self.armed.is_set() and not self.fired:
-                    await self._spoil(request, response, line)
-                else:
-                    await response.write(line)
+            self._watching.add(request)
+            try:
+                await self._follow(request, response, answer, plural)
+            finally:
+                self._watching.discard(request)
         return response
+
+    async def _follow(
+        self, request: web.Request, response: web.StreamResponse, answer: aiohttp.ClientResponse, plural: str
+    ) -> None:
+        async for line in answer.content:
+            if self._dead:
+                raise _cut(request)
+            bookmark = line.startswith(b'{"type":"BOOKMARK"')
+            self.watched[plural] += not bookmark
+            self.watched_late[plural] += not bookmark and self.armed.is_set()
+            gone = line.startswith(b'{"type":"DELETED"')
+            self.watched_gone[plural] += gone and self.armed.is_set()
+            fault = self.fault
+            mine = fault is not None and fault.kind == plural and (gone if fault.deletion else not bookmark)
+            if mine and self.armed.is_set() and not self.fired:
+                await self._spoil(request, response, line)
+            else:
+                await response.write(line)
 
     async def _spoil(self, request: web.Request, response: web.StreamResponse, line: bytes) -> None:
         assert self.fault is not None
@@ -224,7 +268,14 @@ def _cut(request: web.Request) -> Exception:
 
 
 def _status(code: int) -> web.Response:
-    reason = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError"}[code]
+    reason = {
+        403: "Forbidden",
+        409: "Conflict",
+        413: "RequestEntityTooLarge",
+        422: "Invalid",
+        429: "TooManyRequests",
+        500: "InternalError",
+    }[code]
     body = {"kind": "Status", "apiVersion": "v1", "code": code, "reason": reason, "message": "made by the test"}
     headers = {"Retry-After": "1"} if code == 429 else {}
     return web.json_response(body, status=code, headers=headers)
@@ -240,6 +291,8 @@ def plans(recorded: Proxy, *, occurrences: int = 2) -> list[Fault]:
         else:
             # Its events are all in the beginning, before which there is no older list to be served.
             found += [Fault(what, kind=kind, early=True) for what in WATCH_FAULTS if what != "stale list of"]
+        if recorded.watched_gone[kind]:
+            found += [Fault(what, kind=kind, deletion=True) for what in DELETION_FAULTS]
     return found
 
 

@@ -15,16 +15,14 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
 from aiohttp import web
 
 from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster import kinds
 from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.cluster.connection import Access
 from culvert_operator.cluster.kinds import Kind
 from culvert_operator.flags import Settings
 from culvert_operator.main import Operator
@@ -50,8 +48,6 @@ class Story:
 
     ways: Ways
     number: int
-    folder: Path
-    environment: pytest.MonkeyPatch
     fault: Fault | None = None
     failures: list[str] = field(default_factory=list)
 
@@ -97,16 +93,10 @@ class Story:
 
     async def _keep_running(self) -> None:
         while True:
-            config = self.folder / f"kubeconfig-{self.name}"
-            cluster = {"name": "proxy", "cluster": {"server": self.proxy.url}}
-            user = {"name": "operator", "user": {"token": self.ways.token}}
-            context = {"name": "it", "context": {"cluster": "proxy", "user": "operator"}}
-            config.write_text(
-                yaml.safe_dump({"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "it"})
-            )
-            self.environment.setenv("KUBECONFIG", str(config))
-            options = Options(namespace=self.name, image="culvert:test")
-            operator = Operator(Settings(options=options, listen=("127.0.0.1", 0), watch_seconds=2.0))
+            # Several stories are told at once: each operator sees its own, and all see each other's claims.
+            options = Options(namespace=self.name, image="culvert:test", watch_namespaces=(self.name,))
+            settings = Settings(options=options, listen=("127.0.0.1", 0), watch_seconds=2.0)
+            operator = Operator(settings, log_in=self._log_in)
             self._operator = asyncio.ensure_future(operator.run())
             crash = asyncio.ensure_future(self.proxy.crashed.wait())
             try:
@@ -118,6 +108,9 @@ class Story:
                 return
             await self._end_operator()
             await self.proxy.start()
+
+    async def _log_in(self) -> Access:
+        return Access(self.proxy.url, None, {"Authorization": f"Bearer {self.ways.token}"})
 
     async def _end_operator(self) -> None:
         if self._operator is not None:
@@ -220,9 +213,12 @@ class Story:
         }
 
     async def _rename(self) -> None:
-        patch = {"spec": self.rules("new")}
-        await self.client.patch(kinds.BINDING, self.name, "first", patch)
-        await self._until(lambda: self._ready("first", "new"))
+        await self.client.patch(kinds.BINDING, self.name, "first", {"spec": self.rules("new")})
+        await self.settled("first", "new")
+
+    async def settled(self, binding: str, host: str) -> None:
+        """Until a binding that was renamed is Ready with its new hostname, and the old one is gone."""
+        await self._until(lambda: self._ready(binding, host))
         await self._until(lambda: self._unpublished("old"))
 
     async def _tamper(self) -> None:
@@ -304,6 +300,9 @@ class Story:
         raw = await self.client.get(kinds.DEPLOYMENT, self.name, "main-connector")
         if raw is None:
             return True
+        scaler = await self.client.get(kinds.AUTOSCALER, self.name, "main-connector")
+        if scaler is not None and raw["spec"]["replicas"] < scaler["spec"]["minReplicas"]:
+            return False  # its controller looks every 15 s
         status = raw.get("status", {})
         counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
         return status.get("observedGeneration") == raw["metadata"]["generation"] and counts == {raw["spec"]["replicas"]}

@@ -94,12 +94,28 @@ class Installation(Visitors):
             }
         )
 
-    def _release(self) -> None:
+    @contextlib.contextmanager
+    def operators(self, replicas: int) -> Iterator[None]:
+        """So many operators, with the chart's own election, for the duration of a block."""
+        self._release({"replicas": replicas, "leaderElection": {"enabled": True}})
+        try:
+            self._rolled_out("deployment/culvert-operator")
+            yield
+        finally:
+            self.logs()
+            self._release()
+            self._rolled_out("deployment/culvert-operator")
+            self.until(lambda: len(self.pods("operator")) == 1)
+
+    def _rolled_out(self, what: str) -> None:
+        self.kubectl("rollout", "status", what, f"--namespace={SYSTEM}", "--timeout=200s")
+
+    def _release(self, operator: Any = None) -> None:
         service = {"type": "NodePort", "httpNodePort": HTTP_PORT, "httpsNodePort": HTTPS_PORT}
         values = {
             "image": {"repository": IMAGE.rpartition(":")[0], "tag": IMAGE.rpartition(":")[2]},
-            # One, so that its lives can be told apart; tests/cluster/test_leadership.py has two.
-            "operator": {"logLevel": "debug", "replicas": 1, "leaderElection": {"enabled": False}},
+            # One, so that its lives can be told apart; `operators` makes it more.
+            "operator": {"logLevel": "debug", **(operator or {"replicas": 1, "leaderElection": {"enabled": False}})},
             "relay": {
                 "enabled": True,
                 "hostnames": [f"*.{ZONE}"],
@@ -171,7 +187,8 @@ class Installation(Visitors):
                     patch = '--patch={"metadata":{"finalizers":null}}'
                     self.kubectl("patch", kind, name, f"--namespace={namespace}", "--type=merge", patch, check=False)
         with contextlib.suppress(AssertionError):
-            self.run_helm("uninstall", "culvert", "--ignore-not-found")
+            # Nothing is left to be released, and a broken image must not leave anything behind.
+            self.run_helm("uninstall", "culvert", "--ignore-not-found", "--no-hooks")
         self.kubectl("delete", "namespace", f"--selector=made-by={MADE_BY}", "--timeout=150s")
         self.kubectl("delete", "crd", *CRDS, "--ignore-not-found", "--timeout=60s")
 

@@ -177,6 +177,8 @@ class World:
         self.instance: Instance | None = None
         self.instances: list[Instance] = []
         self.connectors: list[Connector] = []
+        self.emptied: set[str] = set()
+        """Namespaces that the test deletes, with the operator's rights in them."""
         self._numbers = itertools.count()
         self.kubeconfig = folder / "kubeconfig"
         for namespace in (self.system, f"{name}-shop", f"{name}-blog"):
@@ -187,23 +189,41 @@ class World:
     def user(self) -> str:
         return f"system:serviceaccount:{self.system}:{ACCOUNT}"
 
+    def again(self) -> None:
+        """After the operator's namespace was deleted: a new one, and an operator that clears up what is left."""
+        for namespace in (self.system, f"{self.name}-shop", f"{self.name}-blog"):
+            if self.find("namespace", namespace) is None:
+                self.cluster.kubectl("create", "namespace", namespace)
+        self._grant()
+        self.start()
+
+    def allow_tunnels_in(self, namespace: str) -> None:
+        """What the chart grants for another namespace of `operator.tunnelNamespaces`."""
+        self.apply(*self._role("culvert-operator-tunnels", rules(["tunnels"]), namespace))
+
+    def _role(self, name: str, content: list[Any], namespace: str = "") -> list[Any]:
+        """A Role of a namespace or (without) a ClusterRole, bound to the operator's account."""
+        account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.system}
+        group, kind = {"apiVersion": "rbac.authorization.k8s.io/v1"}, "Role" if namespace else "ClusterRole"
+        where = {"name": name} | ({"namespace": namespace} if namespace else {})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+        return [
+            {**group, "kind": kind, "metadata": where, "rules": content},
+            {**group, "kind": f"{kind}Binding", "metadata": where, "roleRef": reference, "subjects": [account]},
+        ]
+
+    def restrict(self, *namespaces: str) -> None:
+        """Let the operator read nothing but these namespaces, as the chart does for ``operator.watchNamespaces``."""
+        self.apply(*self._role(f"{self.name}-operator", rules(["cluster"])))
+        for namespace in namespaces:
+            self.apply(*self._role("watched", rules(["watched"]), namespace))
+
     def _grant(self) -> None:
         """A service account with the operator's permissions, and a kubeconfig of it."""
-        account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.system}
-
-        def role(kind: str, name: str, content: list[Any], binding: str) -> list[Any]:
-            group = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-            where = {"name": name} | ({} if kind == "ClusterRole" else {"namespace": self.system})
-            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
-            return [
-                {**group, "kind": kind, "metadata": where, "rules": content},
-                {**group, "kind": binding, "metadata": where, "roleRef": reference, "subjects": [account]},
-            ]
-
         self.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": self.system}},
-            *role("ClusterRole", f"{self.name}-operator", rules(["cluster"]), "ClusterRoleBinding"),
-            *role("Role", "operator", rules(["tunnels", "own"]), "RoleBinding"),
+            *self._role(f"{self.name}-operator", rules(["cluster", "watched"])),
+            *self._role("operator", rules(["tunnels", "own"]), self.system),
         )
         config = yaml.safe_load(self.cluster.kubeconfig.read_text())
         token = self.cluster.kubectl("create", "token", ACCOUNT, f"--namespace={self.system}").stdout.strip()
@@ -236,6 +256,13 @@ class World:
         self.instances.append(made)
         return made
 
+    def command(self, name: str, *flags: str) -> int:
+        """A command of `culvert operator` that ends by itself, with the operator's rights; its exit code."""
+        command = [sys.executable, "-m", "culvert_cli.main", "operator", name, f"--namespace={self.system}", *flags]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        with self.log.open("ab") as log:
+            return subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=90, check=False).returncode
+
     def start(self, *flags: str, kubeconfig: Path | None = None) -> None:
         """The operator, ready."""
         self.instance = self.launch(*flags, kubeconfig=kubeconfig)
@@ -264,6 +291,7 @@ class World:
                 self.cluster.kubectl("delete", kind, "--all", f"--namespace={namespace}", "--timeout=60s", timeout=90)
         assert not [c for c in self.cluster.get("hostnameclaims")["items"] if self.zone in c["spec"]["hostname"]]
         self.stop()
+        assert self.refused() == [], "requests that the operator's permissions do not allow"
         for connector in self.connectors:
             connector.close()
 
@@ -298,6 +326,17 @@ class World:
             for e in self.cluster.audit()[since:]
             if e["user"]["username"] == self.user and e["verb"] in WRITES and e["responseStatus"]["code"] < 300
             if "/leases" not in e["requestURI"]
+        ]
+
+    def refused(self) -> list[str]:
+        """Requests of this test's operators that the API server did not allow; where a namespace has gone, or goes, the
+        rights go before the objects."""
+        return [
+            f"{e['verb']} {e['requestURI']}: {e['responseStatus'].get('message', '')}"
+            for e in self.cluster.audit()
+            if e["user"]["username"] == self.user and e.get("responseStatus", {}).get("code") == 403
+            if "is being terminated" not in e["responseStatus"].get("message", "")
+            if e.get("objectRef", {}).get("namespace") not in self.emptied
         ]
 
     # What a test makes.

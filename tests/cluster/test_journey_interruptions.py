@@ -77,7 +77,7 @@ def end_state(installation: Installation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_an_operator_killed_midway_ends_where_an_undisturbed_one_does(installation: Installation) -> None:
+def test_d01_an_operator_killed_midway_ends_where_an_undisturbed_one_does(installation: Installation) -> None:
     hosts = {f"k{number}": f"k{number}.{installation.zone}" for number in range(8)}
     bindings = [installation.binding(name, host) for name, host in hosts.items()]
     connectors = installation.lives("connector")
@@ -193,3 +193,36 @@ def test_the_record_stays_while_the_relay_is_away_and_visitors_return_with_it(
     assert connected() == "True"
     assert installation.zone_text() == serial
     assert installation.lives("connector") == connectors
+
+
+def test_d33_without_an_operator_traffic_goes_on_and_connectors_that_restart_serve(
+    installation: Installation,
+) -> None:
+    where = f"--namespace={installation.system}"
+    before = installation.document()["version"]
+    installation.logs()
+    installation.kubectl("scale", "deployment/culvert-operator", where, "--replicas=0")
+    try:
+        installation.until(lambda: not installation.pods("operator"))
+        with installation.watching(lambda: installation.visit(installation.first).status) as visits:
+            # One container dies and starts again in its Pod; then every Pod is replaced.
+            process, lives = process_of(installation.pods("connector")[0]), installation.lives("connector")
+            os.kill(process, signal.SIGKILL)
+            installation.until(lambda: sum(n for _, n in installation.lives("connector")) > sum(n for _, n in lives))
+            installation.kubectl("rollout", "status", "deployment/main-connector", where, "--timeout=100s")
+            quiet = len(visits.seen)
+            installation.kubectl("rollout", "restart", "deployment/main-connector", where)
+            installation.kubectl("rollout", "status", "deployment/main-connector", where, "--timeout=200s")
+            installation.until(lambda: {u for u, _ in installation.lives("connector")}.isdisjoint(u for u, _ in lives))
+            installation.until(lambda: len(visits.seen) > quiet + 50)
+        # A process that is killed takes what it was serving with it: nothing else is lost, and nothing after that.
+        assert set(visits.seen[quiet:]) == {200}
+        assert [status for status in visits.seen if status != 200][1:] == []
+        assert installation.published(installation.first)
+    finally:
+        installation.kubectl("scale", "deployment/culvert-operator", where, "--replicas=1")
+        installation.until(lambda: installation.pods("operator"))
+        installation.kubectl("rollout", "status", "deployment/culvert-operator", where, "--timeout=200s")
+    installation.wait_ready("tunnel/main", installation.system)
+    # The rollout restart was an edit of a child: a person's annotation on its Pods stays.
+    assert installation.document()["version"] == before

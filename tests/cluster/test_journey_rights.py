@@ -86,6 +86,32 @@ def test_nothing_that_culvert_asked_for_was_forbidden(installation: Installation
     assert told == []
 
 
+def test_the_relay_refuses_by_itself_what_its_issuer_may_not_have_and_the_binding_says_so(
+    installation: Installation,
+) -> None:
+    """The platform team granted a name that the relay does not give to this cluster."""
+    host, where = "shop.elsewhere.example.net", f"--namespace={installation.system}"
+    main = installation.get("tunnel", "main")
+    spec = {k: v for k, v in main["spec"].items() if k != "dns"}
+    spec |= {"connector": {"replicas": 1}, "grants": [{"namespaces": {"from": "All"}, "hostnames": [host]}]}
+    metadata = {"name": "beyond", "namespace": installation.system}
+    binding = installation.binding("beyond", host)
+    binding["spec"]["tunnelRef"]["name"] = "beyond"
+    installation.apply({"apiVersion": main["apiVersion"], "kind": "Tunnel", "metadata": metadata, "spec": spec})
+    try:
+        with installation.bound(binding):
+            installation.until(
+                lambda: installation.condition("tunnelbinding", "beyond", "shop", "Programmed")[1] == "RouteRefused"
+            )
+            _, _, told = installation.condition("tunnelbinding", "beyond", "shop", "Programmed")
+            assert host in told
+            assert "not_in_issuer" in told
+            assert installation.condition("tunnelbinding", "beyond", "shop", "Accepted")[0] == "True"
+            assert installation.visit(host).status == 404
+    finally:
+        installation.kubectl("delete", "tunnel", "beyond", where, "--timeout=60s")
+
+
 def spellings(secret: bytes) -> set[str]:
     """Ways in which a text may show up: as it is, URL-encoded, in hex, in JSON, in base64 at each alignment."""
     found = {secret.hex()}
@@ -148,7 +174,7 @@ def told_by(installation: Installation) -> dict[str, str]:
     return told
 
 
-def test_no_secret_is_told_in_any_spelling(installation: Installation) -> None:
+def test_d20_no_secret_is_told_in_any_spelling(installation: Installation) -> None:
     installation.wait_ready("tunnel/main", installation.system)
     secrets, told = secrets_of(installation), told_by(installation)
     found = [

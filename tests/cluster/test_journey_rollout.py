@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,32 +18,26 @@ LOAD = Path(__file__).resolve().parents[2] / "hack" / "demo" / "load.py"
 RATE = 60.0
 
 
-def test_no_request_fails_is_lost_or_comes_twice_while_every_connector_is_replaced(
-    installation: Installation, tmp_path: Path, record_property: Any
-) -> None:
-    """An open-loop client: requests leave at their times whatever became of earlier ones, and none is repeated."""
-    installation.served(installation.first)
-    installation.until(lambda: len(installation.lives("connector")) == 2)
-    installation.logs()
-    before = {uid for uid, _ in installation.lives("connector")}
-    stop, prefix = tmp_path / "stop", f"rollout{time.monotonic_ns()}"
+@contextlib.contextmanager
+def under_load(installation: Installation, folder: Path, record_property: Any, what: str) -> Iterator[None]:
+    """An open-loop client around a block: requests leave at their times whatever became of earlier ones, and none is
+    repeated. Afterwards none may have failed, been lost, or delivered twice."""
+    stop, prefix = folder / "stop", f"load{time.monotonic_ns()}"
     counted = f"/delivered?prefix={prefix}"
     command = [sys.executable, str(LOAD), f"http://127.0.0.1:{installation.http_port}", installation.first, prefix]
     options = ["--until", str(stop), "--rate", str(RATE), "--seconds", "240"]
     client = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def arrived() -> int:
+        return int(json.loads(installation.visit(installation.first, counted).body)["ids"])
+
     try:
-        installation.until(lambda: json.loads(installation.visit(installation.first, counted).body)["ids"] > RATE)
+        installation.until(lambda: arrived() > RATE)
         started = time.monotonic()
-        deployment = ("deployment/main-connector", f"--namespace={installation.system}")
-        installation.kubectl("rollout", "restart", *deployment)
-        installation.kubectl("rollout", "status", *deployment, "--timeout=200s")
-        # The old ones drain and go; the load goes on until the last of them is away.
-        installation.until(lambda: {uid for uid, _ in installation.lives("connector")}.isdisjoint(before))
+        yield
         took = time.monotonic() - started
-        served = json.loads(installation.visit(installation.first, counted).body)["ids"]
-        installation.until(
-            lambda: json.loads(installation.visit(installation.first, counted).body)["ids"] > served + RATE
-        )
+        served = arrived()
+        installation.until(lambda: arrived() > served + RATE)
         stop.touch()
         output, errors = client.communicate(timeout=90)
     finally:
@@ -52,7 +48,7 @@ def test_no_request_fails_is_lost_or_comes_twice_while_every_connector_is_replac
     result = json.loads(output)
     delivered = json.loads(installation.visit(installation.first, counted).body)
     record_property(
-        "rolling update of the connectors under load",
+        what,
         f"{result['sent']} sent in {took:.0f} s, {result['failed']} failed, {len(delivered['twice'])} delivered twice, "
         f"{result['sent'] - delivered['ids']} lost; latency from the intended start {result['ms']} ms",
     )
@@ -60,6 +56,21 @@ def test_no_request_fails_is_lost_or_comes_twice_while_every_connector_is_replac
     assert result["failed"] == 0
     assert delivered["twice"] == []
     assert delivered["ids"] == result["sent"]
+
+
+def test_no_request_fails_is_lost_or_comes_twice_while_every_connector_is_replaced(
+    installation: Installation, tmp_path: Path, record_property: Any
+) -> None:
+    installation.served(installation.first)
+    installation.until(lambda: len(installation.lives("connector")) == 2)
+    installation.logs()
+    before = {uid for uid, _ in installation.lives("connector")}
+    with under_load(installation, tmp_path, record_property, "rolling update of the connectors under load"):
+        deployment = ("deployment/main-connector", f"--namespace={installation.system}")
+        installation.kubectl("rollout", "restart", *deployment)
+        installation.kubectl("rollout", "status", *deployment, "--timeout=200s")
+        # The old ones drain and go; the load goes on until the last of them is away.
+        installation.until(lambda: {uid for uid, _ in installation.lives("connector")}.isdisjoint(before))
     assert len(installation.lives("connector")) == 2
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 # The trust of relays outside and the owner of DNS records: what a later installation goes on with. NOTES.txt says so.
 STAYS = {
     "secret/culvert-issuer", "secret/culvert-relay-ca", "secret/culvert-relay-tls",
-    "configmap/culvert-issuer", "configmap/culvert-relay-ca",
+    "configmap/culvert-issuer", "configmap/culvert-relay-ca", "configmap/culvert-revocations",
 }  # fmt: skip
 CRDS = {
     f"customresourcedefinition.apiextensions.k8s.io/{kind}.culvert.dev"
@@ -44,7 +44,7 @@ def names(installation: Installation, *, namespaced: bool) -> set[str]:
 def test_uninstalling_leaves_the_crds_and_the_trust_and_nothing_else(installation: Installation) -> None:
     before = names(installation, namespaced=True) | names(installation, namespaced=False)
     assert {"deployment.apps/main-connector", "clusterrole.rbac.authorization.k8s.io/culvert-operator"} <= before
-    assert before >= STAYS | CRDS
+    assert before >= STAYS - {"configmap/culvert-revocations"} | CRDS  # which the first Tunnel that goes makes
     zone_at_start = installation.zone_text()
     assert installation.first in zone_at_start
     installation.kubectl("delete", "tunnelbindings", "--all", "--all-namespaces", "--timeout=120s")
@@ -65,4 +65,26 @@ def test_uninstalling_leaves_the_crds_and_the_trust_and_nothing_else(installatio
     key = installation.get("secret", "culvert-issuer")["data"]
     installation.ensure()
     assert installation.get("secret", "culvert-issuer")["data"] == key
+    assert installation.visit(installation.first).status == 200
+
+
+def test_uninstalling_with_live_objects_releases_them_and_no_namespace_waits_for_ever(
+    installation: Installation,
+) -> None:
+    connectors = installation.lives("connector")
+    installation.logs()
+    installation.installed = False
+    installation.run_helm("uninstall", "culvert", "--wait", "--timeout=200s")
+    assert installation.pods("operator") == []
+    for kind, name, namespace in (("tunnel", "main", installation.system), ("tunnelbinding", "first", "shop")):
+        assert "finalizers" not in installation.get(kind, name, namespace)["metadata"]
+    assert installation.lives("connector") == connectors, "what a person did not delete stays"
+    events = installation.cluster.get("events.v1.events.k8s.io", "--namespace=shop")["items"]
+    (told,) = {e["note"] for e in events if e["reason"] == "Released"}
+    assert f"{installation.first} CNAME" in told
+    assert installation.first in installation.zone_text()
+    installation.kubectl("delete", "namespace", "shop", "--timeout=90s")
+    installation.kubectl("delete", "tunnel", "main", f"--namespace={installation.system}", "--timeout=30s")
+    installation.remove()
+    installation.ensure()
     assert installation.visit(installation.first).status == 200

@@ -30,6 +30,8 @@ from .mutations import mutated
 from .ways import Ways
 
 TRIALS = int(os.environ.get("CULVERT_MUTATIONS", "3"))
+FIRST = int(os.environ.get("CULVERT_MUTATION_FIRST", "0"))
+AT_ONCE = 4
 SEED = int(os.environ.get("CULVERT_MUTATION_SEED", "1"))
 TRIAL_SECONDS = 120.0
 CRDS = Path(__file__).resolve().parents[2] / "crds"
@@ -131,26 +133,32 @@ def _renamed(spec: Any, before: str, after: str) -> Any:
 
 
 def test_d28_random_changes_come_to_what_a_fresh_apply_does_and_reverting_restores(
-    to_the_server: Ways,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
+    to_the_server: Ways, record_property: Callable[[str, object], None]
 ) -> None:
     numbers = itertools.count(5001)
     alarmed: dict[str, Any] = {}
     outcome: Counter[str] = Counter()
-    for number in range(TRIALS):
-        trial = Trial(lambda: Story(to_the_server, next(numbers), tmp_path, monkeypatch), SEED * 1000 + number)
-        try:
-            asyncio.run(trial.run())
-        except TimeoutError:
-            trial.alarms.append("did not come to rest")
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        seed = SEED * 1000 + number
+        trial = Trial(lambda: Story(to_the_server, next(numbers)), seed)
+        async with slots:
+            try:
+                await trial.run()
+            except TimeoutError:
+                trial.alarms.append("did not come to rest")
         outcome["alarmed" if trial.alarms else "passed"] += 1
         outcome["changes accepted"] += trial.accepted
         outcome["changes refused"] += trial.refused
-        print(f"{number + 1}/{TRIALS} {trial.changes} {trial.refused} refused: {trial.alarms}", flush=True)
+        print(f"seed {seed} {trial.changes} {trial.refused} refused: {trial.alarms}", flush=True)
         if trial.alarms:
-            alarmed[f"seed {SEED * 1000 + number}: {trial.changes}"] = trial.alarms
+            alarmed[f"seed {seed}: {trial.changes}"] = trial.alarms
+
+    async def run() -> None:
+        await asyncio.gather(*map(one, range(FIRST, FIRST + TRIALS)))
+
+    asyncio.run(run())
     told = ", ".join(f"{count} {what}" for what, count in sorted(outcome.items()))
     record_property("summary", f"property mutations: {TRIALS} trials: {told}")
     assert alarmed == {}

@@ -61,7 +61,7 @@ def test_from_two_objects_to_a_published_name_and_back(world: World) -> None:
     )
 
 
-def test_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
+def test_d35_a_restart_over_an_unchanged_world_writes_nothing(world: World) -> None:
     host = f"shop.{world.zone}"
     world.start("--relay-service=culvert-relay-tunnel")
     world.apply(world.with_zone(), world.service(), world.binding(host))
@@ -89,12 +89,7 @@ def test_the_permissions_of_the_table_are_enough_and_nothing_secret_is_told(worl
     world.served(world.connect(), host)
     until(lambda: world.condition("tunnelbinding", "web", namespace, "Ready")[0] == "True")
     until(lambda: world.find("secret", "culvert-relay-tls"))
-    refused = [
-        (e["verb"], e["requestURI"], e["responseStatus"].get("message"))
-        for e in world.cluster.audit()
-        if e["user"]["username"] == world.user and e["responseStatus"]["code"] == 403
-    ]
-    assert refused == []
+    assert world.refused() == []
     told = world.log.read_text() + world.fetch("/metrics")
     told += json.dumps(world.cluster.get("events", f"--namespace={namespace}"))
     told += json.dumps(world.cluster.get("events", f"--namespace={world.system}"))
@@ -111,7 +106,7 @@ def test_the_permissions_of_the_table_are_enough_and_nothing_secret_is_told(worl
             assert not [p for p in pieces if p in told], (name, key)
 
 
-def test_the_first_namespace_keeps_a_hostname_and_the_next_takes_over(world: World) -> None:
+def test_d14_the_first_namespace_keeps_a_hostname_and_the_next_takes_over(world: World) -> None:
     host = f"both.{world.zone}"
     world.start()
     world.apply(world.with_zone(), world.service(), world.service("blog"), world.binding(host))
@@ -138,7 +133,7 @@ def test_the_first_namespace_keeps_a_hostname_and_the_next_takes_over(world: Wor
     assert f"tunnelbinding/{world.name}-shop/web" not in world.zone_text()
 
 
-def test_a_renamed_hostname_leaves_no_record_behind_even_when_the_operator_is_killed(world: World) -> None:
+def test_d13_a_renamed_hostname_leaves_no_record_behind_even_when_the_operator_is_killed(world: World) -> None:
     old, new = f"old.{world.zone}", f"new.{world.zone}"
     namespace = f"{world.name}-shop"
     world.start()
@@ -157,7 +152,7 @@ def test_a_renamed_hostname_leaves_no_record_behind_even_when_the_operator_is_ki
     assert {r["name"] for r in records} == {new}
 
 
-def test_a_name_that_somebody_else_holds_is_left_as_it_is(world: World) -> None:
+def test_d09_a_name_that_somebody_else_holds_is_left_as_it_is(world: World) -> None:
     taken, free = f"taken.{world.zone}", f"free.{world.zone}"
     namespace = f"{world.name}-shop"
     world.start()
@@ -171,7 +166,7 @@ def test_a_name_that_somebody_else_holds_is_left_as_it_is(world: World) -> None:
     assert "_culvert.taken" not in world.zone_text()
 
 
-def test_children_that_were_edited_or_deleted_come_back_and_foreign_fields_stay(world: World) -> None:
+def test_d27_children_that_were_edited_or_deleted_come_back_and_foreign_fields_stay(world: World) -> None:
     world.start()
     world.apply(world.tunnel(), world.service(), world.binding(f"shop.{world.zone}"))
     until(lambda: world.find("deployment", "main-connector"))
@@ -238,7 +233,7 @@ def test_deleting_the_tunnel_first_releases_its_bindings_and_the_record(world: W
     until(lambda: world.condition("tunnelbinding", "web", namespace, "Accepted") == ("False", "TunnelNotFound"))
 
 
-def test_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
+def test_d30_a_zone_that_cannot_be_read_deletes_nothing_and_says_why(world: World) -> None:
     host = f"shop.{world.zone}"
     namespace = f"{world.name}-shop"
     world.start()

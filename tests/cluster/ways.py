@@ -36,7 +36,7 @@ def ways(cluster: Any) -> Ways:
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}
     reference = {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT}
     metadata = {"name": ACCOUNT}
-    allowed = rules(["cluster", "tunnels", "own"])
+    allowed = rules(["cluster", "watched", "tunnels", "own"])
     objects = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": "default"}},
         {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": allowed},

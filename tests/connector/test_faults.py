@@ -9,7 +9,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MIB = 1 << 20
 
 
-def test_an_origin_that_dies_in_the_middle_is_never_a_clean_end(tools):
+def test_a16_an_origin_that_dies_in_the_middle_is_never_a_clean_end(tools):
     async def main():
         for start, die in (
             (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart", "close"),
@@ -36,7 +36,7 @@ def test_an_origin_that_dies_in_the_middle_is_never_a_clean_end(tools):
     tools.run(main())
 
 
-def test_a_close_delimited_tls_body_needs_its_close_notify(tools, certificates):
+def test_a16_a_close_delimited_tls_body_needs_its_close_notify(tools, certificates):
     async def main():
         async def handler(client):
             head = await client.head()
@@ -61,7 +61,7 @@ def test_a_close_delimited_tls_body_needs_its_close_notify(tools, certificates):
     tools.run(main())
 
 
-def test_a_response_that_is_not_http_is_the_origins_error(tools):
+def test_b11_a_response_that_is_not_http_is_the_origins_error(tools):
     async def main():
         for response in (
             b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
@@ -78,7 +78,7 @@ def test_a_response_that_is_not_http_is_the_origins_error(tools):
     tools.run(main())
 
 
-def test_a_kept_connection_that_died_costs_a_get_nothing(tools):
+def test_a18_a_kept_connection_that_died_costs_a_get_nothing(tools):
     async def main():
         async def handler(client):
             # Answers once, then dies as soon as the next request arrives: the end could not be seen in time.
@@ -96,7 +96,7 @@ def test_a_kept_connection_that_died_costs_a_get_nothing(tools):
     tools.run(main())
 
 
-def test_a_post_that_may_have_arrived_is_never_sent_twice(tools):
+def test_a18_a_post_that_may_have_arrived_is_never_sent_twice(tools):
     async def main():
         posts = []
 
@@ -119,7 +119,7 @@ def test_a_post_that_may_have_arrived_is_never_sent_twice(tools):
     tools.run(main())
 
 
-def test_other_unsafe_methods_without_a_body_are_not_sent_twice_either(tools):
+def test_a18_other_unsafe_methods_without_a_body_are_not_sent_twice_either(tools):
     async def main():
         async def handler(client):
             await client.head()
@@ -137,7 +137,7 @@ def test_other_unsafe_methods_without_a_body_are_not_sent_twice_either(tools):
     tools.run(main())
 
 
-def test_a_post_does_not_go_out_on_a_connection_whose_end_is_already_here(tools):
+def test_a18_a_post_does_not_go_out_on_a_connection_whose_end_is_already_here(tools):
     async def main():
         suspended = asyncio.Event()
 
@@ -186,7 +186,7 @@ def test_a_request_fails_once_when_the_fresh_connection_fails_too(tools):
     tools.run(main())
 
 
-def test_a_visitor_who_leaves_cancels_the_origin(tools):
+def test_a19_a_visitor_who_leaves_cancels_the_origin(tools):
     async def main():
         ended = asyncio.Event()
 
@@ -250,7 +250,7 @@ def test_losing_the_session_cancels_its_requests(tools):
     tools.run(main())
 
 
-def test_a_slow_visitor_pauses_the_origin_and_holds_little(tools):
+def test_a13_a_slow_visitor_pauses_the_origin_and_holds_little(tools):
     async def main():
         sent = 0
         more = asyncio.Event()
@@ -290,7 +290,7 @@ def test_a_slow_visitor_pauses_the_origin_and_holds_little(tools):
     tools.run(main())
 
 
-def test_a_slow_origin_pauses_the_visitor_and_gets_everything(tools):
+def test_a14_a_slow_origin_pauses_the_visitor_and_gets_everything(tools):
     async def main():
         go = asyncio.Event()
         received = 0
@@ -377,7 +377,7 @@ def test_idle_connections_are_closed_in_time_and_bounded(tools):
     tools.run(main())
 
 
-def test_bytes_that_nobody_asked_for_end_an_idle_connection(tools):
+def test_b08_bytes_that_nobody_asked_for_end_an_idle_connection(tools):
     async def main():
         more = asyncio.Event()
 

@@ -3,13 +3,13 @@
 import errno
 import socket
 import ssl
-from types import SimpleNamespace
 
 import pytest
 
 from culvert_connector.origins.addresses import AddressRefused
 from culvert_connector.origins.bridge import handshake_problem
 from culvert_connector.origins.origins import Origins, _explained
+from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import OriginCAError
 from culvert_protocol.codes import ResetCode
 from culvert_protocol.heads import Framing
@@ -57,7 +57,8 @@ def test_a_connector_that_stops_makes_no_connection(tools):
         origins = Origins()
         await origins.close()
         seeker = Seeker()
-        origins.acquire(seeker, SimpleNamespace(key=None), fresh=True, safe=True)
+        key = OriginKey("127.0.0.1", 1, None, "any", 1, 1.0)
+        origins.acquire(seeker, OriginTarget("rule", key, None, 1.0, 1.0, 0.0, 1.0), fresh=True, safe=True)
         assert seeker.refused == (ResetCode.UNAVAILABLE, "connector_stops")
 
     tools.run(main())

@@ -84,7 +84,7 @@ def test_bodies_arrive_decoded_whatever_their_framing(tools):
     tools.run(main())
 
 
-def test_answers_without_a_body_end_at_their_head(tools):
+def test_b08_answers_without_a_body_end_at_their_head(tools):
     async def main():
         async with tools.world() as world:
             origin = await world.origin(tools.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n"))
@@ -172,7 +172,7 @@ def test_server_sent_events_are_passed_on_as_they_come(tools):
     tools.run(main())
 
 
-def test_informational_responses_are_passed_on(tools):
+def test_b07_informational_responses_are_passed_on(tools):
     async def main():
         early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
         async with tools.world() as world:
@@ -184,7 +184,7 @@ def test_informational_responses_are_passed_on(tools):
     tools.run(main())
 
 
-def test_expectations_are_the_origins_to_answer(tools):
+def test_b07_expectations_are_the_origins_to_answer(tools):
     async def main():
         async def handler(client):
             await client.head()
@@ -204,7 +204,7 @@ def test_expectations_are_the_origins_to_answer(tools):
     tools.run(main())
 
 
-def test_an_origin_that_ignores_expectations_is_answered_for_once(tools):
+def test_b07_an_origin_that_ignores_expectations_is_answered_for_once(tools):
     async def main():
         async def handler(client):
             await client.head()
@@ -225,7 +225,7 @@ def test_an_origin_that_ignores_expectations_is_answered_for_once(tools):
     tools.run(main())
 
 
-def test_a_final_answer_to_an_unread_upload_stops_it(tools):
+def test_b07_a_final_answer_to_an_unread_upload_stops_it(tools):
     async def main():
         gone = asyncio.Event()
 
@@ -314,7 +314,7 @@ def test_answers_of_its_own(tools):
     tools.run(main())
 
 
-def test_origins_that_cannot_be_reached(tools, unused_port):
+def test_a17_origins_that_cannot_be_reached(tools, unused_port):
     async def main():
         async with tools.world() as world:
             await world.serve(
@@ -330,7 +330,7 @@ def test_origins_that_cannot_be_reached(tools, unused_port):
     tools.run(main())
 
 
-def test_an_origin_that_never_accepts_is_a_timeout(tools):
+def test_a17_an_origin_that_never_accepts_is_a_timeout(tools):
     async def main():
         import socket
 

@@ -1,6 +1,7 @@
 """An origin that takes a request and never answers: 504 on time, and nothing is left of it."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from culvert_connector.origins.targets import OriginTarget, compile_rule
@@ -65,6 +66,56 @@ def test_a_response_that_has_begun_may_take_its_time(tools: Any) -> None:
             await call.answered()
             await asyncio.sleep(1.2)  # longer than the time for a head
             go.set()
+            assert await call.complete() == b"ok"
+
+    tools.run(main())
+
+
+BIG = bytes(64 << 20)
+"""More than sockets and windows on the way take."""
+
+
+def test_a14_an_origin_that_takes_nothing_of_an_upload_is_left_after_the_same_time(tools: Any) -> None:
+    async def main() -> None:
+        async with tools.world() as world:
+            left = asyncio.Event()
+
+            async def deaf(client: Any) -> None:
+                await client.head()
+                client.reader._transport.pause_reading()
+                while not client.writer.transport.is_closing():
+                    await asyncio.sleep(0.05)
+                    with contextlib.suppress(OSError):
+                        # A FIN or RST is only seen by whoever writes, or reads what came before it.
+                        client.writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n") if call.done else None
+                left.set()
+
+            await world.origin(deaf, response_timeout=700)
+            call = world.relay.request(method="POST", content_length=len(BIG), body=b"", fin=False)
+            call.send(BIG, fin=True)
+            assert await call.broken() == (ResetCode.ORIGIN_TIMEOUT, "upload_timeout")
+            assert len(world.connector.origins._waits) == 0
+            await asyncio.wait_for(left.wait(), 10)
+
+    tools.run(main())
+
+
+def test_an_origin_that_reads_slowly_but_steadily_is_waited_for(tools: Any) -> None:
+    async def main() -> None:
+        async with tools.world() as world:
+            size = 64 << 20
+
+            async def slow(client: Any) -> None:
+                await client.head()
+                for _ in range(10):  # together far longer than the time in which each piece comes
+                    await client.body(1 << 20)
+                    await asyncio.sleep(0.3)
+                await client.body(size - (10 << 20))
+                await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+            await world.origin(slow, response_timeout=1200)
+            call = world.relay.request(method="POST", content_length=size, body=b"", fin=False)
+            call.send(bytes(size), fin=True)
             assert await call.complete() == b"ok"
 
     tools.run(main())

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 
+import pytest
+
 from culvert_connector import session as session_module
 from culvert_connector import sessions as sessions_module
 from culvert_connector.dialling import addresses as addresses_module
@@ -377,6 +379,41 @@ def test_a_stuck_data_path_is_noticed_although_the_heartbeat_goes_on(tools, monk
             await tools.until(lambda: world.connector.sessions.probed == 1, "the new session's probe")
             assert stuck.drained
             assert stuck.closed is None
+
+    tools.run(main())
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["for good", "for a while"])
+def test_a8_what_is_left_on_a_stuck_session_ends_unless_its_data_path_proves_that_it_moves(tools, monkeypatch, moves):
+    monkeypatch.setattr(session_module, "PROBE_EVERY", 0.2)
+    monkeypatch.setattr(session_module, "STUCK_FOR", 1.0)
+
+    async def main():
+        async with tools.world() as world:
+            silent = asyncio.Event()
+
+            async def handler(client):
+                await client.head()
+                silent.set()
+                await go.wait()
+                await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+            go = asyncio.Event()
+            await world.origin(handler)
+            stuck = world.relay.sessions[0]
+            call = world.relay.request()
+            await asyncio.wait_for(silent.wait(), 10)
+            stuck.session.outbox.set_congested(True)
+            await tools.until(lambda: stuck.drained, "the session is given up")
+            assert stuck.closed is None
+            if moves:
+                stuck.session.outbox.set_congested(False)
+                await asyncio.sleep(1.5)  # longer than it would have been given without
+                go.set()
+                assert await call.complete() == b"ok"
+            else:
+                assert (await call.broken())[0] == ResetCode.SESSION_LOST
+                go.set()
 
     tools.run(main())
 

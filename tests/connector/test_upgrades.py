@@ -43,7 +43,7 @@ def test_the_accept_value_is_rfc_6455s():
         (ASK + b"Sec-WebSocket-Protocol: a\r\n", switched(), None),
     ],
 )
-def test_only_the_right_101_is_a_switch(request_fields, answer, problem):
+def test_c02_only_the_right_101_is_a_switch(request_fields, answer, problem):
     head = parse_response_head(answer, method=b"GET")
     assert switch_problem(request_fields, head) == problem
 
@@ -61,7 +61,7 @@ async def echo(client):
     await client.send(b"bye")
 
 
-def test_bytes_pass_both_ways_and_half_close_is_kept(tools):
+def test_c01_bytes_pass_both_ways_and_half_close_is_kept(tools):
     async def main():
         async with tools.world() as world:
             await world.origin(echo)
@@ -81,7 +81,7 @@ def test_bytes_pass_both_ways_and_half_close_is_kept(tools):
     tools.run(main())
 
 
-def test_bytes_around_the_switch_are_neither_lost_nor_reordered(tools):
+def test_c03_bytes_around_the_switch_are_neither_lost_nor_reordered(tools):
     async def main():
         seen = asyncio.Event()
 
@@ -104,7 +104,7 @@ def test_bytes_around_the_switch_are_neither_lost_nor_reordered(tools):
     tools.run(main())
 
 
-def test_an_origin_that_declines_answers_as_usual_and_gets_no_stray_bytes(tools):
+def test_c02_an_origin_that_declines_answers_as_usual_and_gets_no_stray_bytes(tools):
     async def main():
         stray = []
 
@@ -126,7 +126,7 @@ def test_an_origin_that_declines_answers_as_usual_and_gets_no_stray_bytes(tools)
     tools.run(main())
 
 
-def test_a_wrong_switch_is_the_origins_error(tools):
+def test_c02_a_wrong_switch_is_the_origins_error(tools):
     async def main():
         async with tools.world() as world:
             await world.origin(tools.answering(switched(accept=b"wrong")))

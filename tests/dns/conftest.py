@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import itertools
+import json
 import os
 import socket
 import sqlite3
@@ -33,6 +35,7 @@ from aiohttp import web
 from culvert_operator.dns.endpoint import RecordSet
 from culvert_operator.dns.provider import DNSProvider, ProviderConfig, provider
 from culvert_operator.dns.providers.rdata import record_sets
+from culvert_operator.dns.providers.webhook import wire
 from culvert_operator.dns.providers.webhook.server import WebhookServer
 
 COPIES = 60
@@ -388,6 +391,97 @@ def _zonefile(request: pytest.FixtureRequest) -> Ground:
     return Ground("zonefile", made, zone, read, edit)
 
 
+class Objects:
+    """DNSEndpoint objects of one namespace, with the API server's preconditions and merge patches."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, Any]] = {}
+        self._versions = itertools.count(1)
+
+    async def list(self) -> list[dict[str, Any]]:
+        return copy.deepcopy(list(self.held.values()))
+
+    async def create(self, body: Any) -> bool:
+        name = body["metadata"]["name"]
+        if name in self.held:
+            return False
+        self.put(name, body)
+        return True
+
+    async def patch(self, name: str, body: Any) -> bool:
+        if not self._is(name, body["metadata"]["uid"], body["metadata"]["resourceVersion"]):
+            return False
+        self.put(name, _merged(self.held[name], body))
+        return True
+
+    async def delete(self, name: str, *, uid: str, version: str) -> bool:
+        return self._is(name, uid, version) and self.held.pop(name) is not None
+
+    def put(self, name: str, body: Any) -> None:
+        number = str(next(self._versions))
+        made = copy.deepcopy(body)
+        uid = self.held[name]["metadata"]["uid"] if name in self.held else f"uid-{number}"
+        made["metadata"] |= {"name": name, "uid": uid, "resourceVersion": number}
+        self.held[name] = made
+
+    def _is(self, name: str, uid: str, version: str) -> bool:
+        meta = self.held.get(name, {}).get("metadata", {})
+        return (meta.get("uid"), meta.get("resourceVersion")) == (uid, version)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(new, dict):
+        return new
+    found = dict(old) if isinstance(old, dict) else {}
+    for key, value in new.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = _merged(found.get(key), value)
+    return found
+
+
+@pytest.fixture
+def objects() -> Objects:
+    """The namespace, with somebody's object that has the seed's records."""
+    made = Objects()
+    parsed = record_sets(dns.zone.from_text(SEED, origin="z0.test", relativize=False))
+    mine = [wire.endpoint(one) for one in parsed.values() if one.type not in ("SOA", "CAA")]
+    made.put("people", {"metadata": {"annotations": {"note": "by hand"}}, "spec": {"endpoints": mine}})
+    return made
+
+
+def _endpoints(request: pytest.FixtureRequest) -> Ground:
+    objects, zone = request.getfixturevalue("objects"), "z0.test"
+
+    def read() -> dict[tuple[str, str], RecordSet]:
+        found: dict[tuple[str, str], RecordSet] = {}
+        for held in objects.held.values():
+            for one in wire.record_sets(held["spec"]["endpoints"]):
+                found[one.name, one.type] = one
+            said = held["metadata"].get("annotations", {}).get("culvert.dev/dns-markers", "{}")
+            for name, (ttl, text) in json.loads(said).items():
+                found[name, "TXT"] = RecordSet(name, "TXT", ttl, (text,))
+        return found
+
+    def edit(name: str, kind: str, values: Sequence[str]) -> None:
+        place = "people"
+        for held in list(objects.held.values()):
+            listed = held["spec"]["endpoints"]
+            left = [e for e in listed if (e["dnsName"], e["recordType"]) != (name, kind)]
+            if left != listed:
+                place = held["metadata"]["name"]
+                objects.put(place, {**held, "spec": {"endpoints": left}})
+        if values:
+            held = objects.held[place]
+            one = wire.endpoint(RecordSet(name, kind, 300, tuple(values)))
+            objects.put(place, {**held, "spec": {"endpoints": [*held["spec"]["endpoints"], one]}})
+
+    made = provider("endpoints", ProviderConfig({}, (zone,), objects=objects))
+    return Ground("endpoints", made, zone, read, edit)
+
+
 class Served:
     """An aiohttp application on loopback, in a thread with a loop of its own."""
 
@@ -434,12 +528,12 @@ def serve() -> Iterator[Callable[[web.Application], str]]:
         served.close()
 
 
-def _webhook(request: pytest.FixtureRequest) -> Ground:
-    """The webhook client in front of the webhook server in front of memory."""
-    behind = _memory(request)
+def _webhook(request: pytest.FixtureRequest, before: str = "memory") -> Ground:
+    """The webhook client in front of the webhook server in front of another provider."""
+    behind = GROUNDS[before](request)
     url = request.getfixturevalue("serve")(WebhookServer(behind.provider).app())
     made = provider("webhook", ProviderConfig({"url": url}))
-    return Ground("webhook", made, behind.zone, behind.read, behind.edit)
+    return Ground(f"webhook before {before}", made, behind.zone, behind.read, behind.edit)
 
 
 TOKEN = "cloudflare-token-of-the-tests"
@@ -576,7 +670,9 @@ GROUNDS: dict[str, Callable[[pytest.FixtureRequest], Ground]] = {
     "memory": _memory,
     "zonefile": _zonefile,
     "webhook": _webhook,
+    "webhook before bind": lambda request: _webhook(request, "bind"),
     "cloudflare": _cloudflare,
+    "endpoints": _endpoints,
     **{kind: lambda request, kind=kind: request.getfixturevalue("server")(kind).ground() for kind in MAKERS},
 }
 

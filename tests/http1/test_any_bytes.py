@@ -92,7 +92,10 @@ def response(data: bytes, method: bytes) -> Any:
 
 def plain(head: Any) -> Any:
     """A head as a value that can be compared."""
-    return [getattr(head, name) for name in head.__slots__] if isinstance(head, (RequestHead, ResponseHead)) else head
+    if not isinstance(head, (RequestHead, ResponseHead)):
+        return head
+    # Compiled classes (hack/native) name their attributes otherwise.
+    return [getattr(head, name) for name in getattr(head, "__mypyc_attrs__", None) or type(head).__slots__]
 
 
 @relaxed

@@ -99,7 +99,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("data", [data for _, data in REFUSED], ids=[why for why, _ in REFUSED])
-def test_refused_whole_and_in_pieces(data: bytes) -> None:
+def test_b02_refused_whole_and_in_pieces(data: bytes) -> None:
     assert decode([data]) == (400, "bad_chunk")
     assert decode(bytewise(data)) == (400, "bad_chunk")
     assert decode([data], status=502) == (502, "bad_response")
@@ -115,7 +115,7 @@ def test_refused_whole_and_in_pieces(data: bytes) -> None:
     ],
     ids=["one too long", "too many", "without an end", "name without an end"],
 )
-def test_trailers_are_bounded(data: bytes) -> None:
+def test_b02_trailers_are_bounded(data: bytes) -> None:
     assert decode([data]) == (431, "trailers_too_large")
     assert decode(bytewise(data)) == (431, "trailers_too_large")
     assert decode([data], status=502) == (502, "bad_response")

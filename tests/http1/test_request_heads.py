@@ -42,7 +42,7 @@ def test_a_usual_head() -> None:
         (b"[::1]", b"[::1]", None),
     ],
 )
-def test_host_in_every_accepted_spelling(value: bytes, host: bytes, port: int | None) -> None:
+def test_b05_host_in_every_accepted_spelling(value: bytes, host: bytes, port: int | None) -> None:
     for line in (b"Host: %b", b"host:%b", b"HOST: \t%b \t"):
         parsed = head(b"GET / HTTP/1.1\r\n" + line % value + b"\r\n\r\n")
         assert (parsed.authority, parsed.host, parsed.port) == (value, host, port)
@@ -64,7 +64,7 @@ def test_http_1_0_may_leave_the_host_out() -> None:
         (b"http://a.example?y=/z", b"/?y=/z", b"/"),
     ],
 )
-def test_absolute_form_is_reduced_when_its_authority_is_the_host(
+def test_b05_absolute_form_is_reduced_when_its_authority_is_the_host(
     target: bytes, reduced: bytes | None, path: bytes | None
 ) -> None:
     data = b"GET " + target + b" HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -76,12 +76,12 @@ def test_absolute_form_is_reduced_when_its_authority_is_the_host(
     assert (parsed.target, parsed.path, parsed.authority) == (reduced, path, b"a.example")
 
 
-def test_absolute_form_names_the_host_of_http_1_0() -> None:
+def test_b05_absolute_form_names_the_host_of_http_1_0() -> None:
     parsed = head(b"GET http://A.example:81/ HTTP/1.0\r\n\r\n")
     assert (parsed.authority, parsed.host, parsed.port) == (b"A.example:81", b"a.example", 81)
 
 
-def test_options_of_the_server_itself_is_flagged() -> None:
+def test_b06_options_of_the_server_itself_is_flagged() -> None:
     assert of(start=b"OPTIONS * HTTP/1.1").asterisk
     assert of(start=b"OPTIONS http://a.example HTTP/1.1").asterisk
     assert not of(start=b"OPTIONS http://a.example/ HTTP/1.1").asterisk
@@ -91,7 +91,7 @@ def test_options_of_the_server_itself_is_flagged() -> None:
 @pytest.mark.parametrize(
     "method", [b"GET", b"get", b"PROPFIND", b"TRACED", b"CONNECTED", b"M-SEARCH", b"!#$%&'*+-.^_`|~", b"M" * 32]
 )
-def test_unknown_methods_pass(method: bytes) -> None:
+def test_b06_unknown_methods_pass(method: bytes) -> None:
     assert of(start=method + b" /x HTTP/1.1").method == method
 
 
@@ -102,12 +102,12 @@ def test_target_bytes_pass_unchanged() -> None:
     assert parsed.path == target[: target.index(b"?")]
 
 
-def test_a_target_of_8000_bytes_passes() -> None:
+def test_b06_a_target_of_8000_bytes_passes() -> None:
     target = b"/" + b"a" * 7_999
     assert of(start=b"GET " + target + b" HTTP/1.1").target == target
 
 
-def test_a_head_at_every_limit_passes() -> None:
+def test_b06_a_head_at_every_limit_passes() -> None:
     assert of(start=b"GET /" + b"a" * 8_191 + b" HTTP/1.1").size > 8_192
     assert len(of(*[b"A: b"] * 199).fields) == 199
     assert of(b"A:" + b"b" * 16_382).fields == [(b"A", b"b" * 16_382)]
@@ -134,7 +134,7 @@ def test_limits_are_the_callers() -> None:
 
 
 @pytest.mark.parametrize("method", [b"GET", b"DELETE", b"POST", b"HEAD", b"REPORT"])
-def test_bodies_of_all_methods_are_framed_alike(method: bytes) -> None:
+def test_b08_bodies_of_all_methods_are_framed_alike(method: bytes) -> None:
     start = method + b" / HTTP/1.1"
     by_length = of(b"Content-Length: 12", start=start)
     assert (by_length.framing, by_length.content_length, by_length.fields) == (Framing.LENGTH, 12, [])
@@ -144,12 +144,12 @@ def test_bodies_of_all_methods_are_framed_alike(method: bytes) -> None:
 
 
 @pytest.mark.parametrize(("digits", "value"), [(b"0", 0), (b"007", 7), (b"9223372036854775807", 2**63 - 1)])
-def test_lengths_up_to_the_largest(digits: bytes, value: int) -> None:
+def test_b01_lengths_up_to_the_largest(digits: bytes, value: int) -> None:
     parsed = of(b"Content-Length: " + digits)
     assert (parsed.framing, parsed.content_length) == (Framing.LENGTH, value)
 
 
-def test_a_post_with_upgrade_keeps_its_body() -> None:
+def test_b03_a_post_with_upgrade_keeps_its_body() -> None:
     parsed = of(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 5", start=b"POST / HTTP/1.1")
     assert (parsed.framing, parsed.content_length, parsed.upgrade) == (Framing.LENGTH, 5, b"")
     assert parsed.fields == []
@@ -180,12 +180,12 @@ def test_close_in_a_second_connection_field_counts() -> None:
     assert not of(b"Accept: */*", b"Connection: keep-alive", b"A: b", b"Connection: close").keep_alive
 
 
-def test_fields_that_connection_lists_are_dropped() -> None:
+def test_b09_fields_that_connection_lists_are_dropped() -> None:
     parsed = of(b"X-Private: 1", b"Connection: x-private, Cookie", b"Cookie: a", b"X-Other: 2", b"x-PRIVATE: 3")
     assert parsed.fields == [(b"X-Other", b"2")]
 
 
-def test_connection_cannot_drop_host_or_framing_or_forwarding_fields() -> None:
+def test_b09_connection_cannot_drop_host_or_framing_or_forwarding_fields() -> None:
     parsed = of(
         b"Connection: host, content-length, transfer-encoding, x-forwarded-for, expect",
         b"Content-Length: 3",
@@ -209,7 +209,7 @@ UNDERSCORED = [b"X_Forwarded_For: 192.0.2.1", b"Content_Length: 9", b"_: 1", b"a
 
 
 @pytest.mark.parametrize("line", HOP_BY_HOP + CULVERTS_OWN + UNDERSCORED)
-def test_fields_that_end_at_the_relay(line: bytes) -> None:
+def test_b09_b10_fields_that_end_at_the_relay(line: bytes) -> None:
     for spelled in (line, line.upper(), line.lower(), line.replace(b": ", b":")):
         for lines in ((spelled,), (b"A: b", spelled), (spelled, b"A: b"), (spelled, spelled)):
             expected = [(b"A", b"b")] if b"A: b" in lines else []
@@ -232,7 +232,7 @@ def test_fields_with_similar_names_pass(line: bytes) -> None:
     assert of(line).block == line + b"\r\n"
 
 
-def test_forwarding_fields_are_set_apart_in_order() -> None:
+def test_b10_forwarding_fields_are_set_apart_in_order() -> None:
     parsed = of(
         b"X-Forwarded-For: 192.0.2.1",
         b"A: b",
@@ -255,7 +255,7 @@ def test_forwarding_fields_are_set_apart_in_order() -> None:
     )
 
 
-def test_order_case_white_space_and_obs_text_are_kept() -> None:
+def test_b04_order_case_white_space_and_obs_text_are_kept() -> None:
     before = b"sEt: \xff\xfe\x80\r\nB:\r\n"
     after = b"A:  two  words \t\r\nB: \ttab\there\r\nb: 3\r\n"
     for special in (b"", b"Content-Length: 0\r\n", b"cOnnection: keep-alive\r\n", b"Connection: keep-alive\r\n"):
@@ -266,7 +266,7 @@ def test_order_case_white_space_and_obs_text_are_kept() -> None:
         ]  # fmt: skip
 
 
-def test_expectation_waits_only_with_a_body_and_http_1_1() -> None:
+def test_b07_expectation_waits_only_with_a_body_and_http_1_1() -> None:
     start = b"POST / HTTP/1.1"
     waiting = of(b"Expect: 100-Continue", b"Content-Length: 1", b"A: b", start=start)
     assert waiting.expect_continue
@@ -297,7 +297,7 @@ HANDSHAKE = (b"Connection: Upgrade", b"Upgrade: websocket", KEY, b"Sec-WebSocket
         (b"Connection: Upgrade", b"Upgrade: h2c, websocket", *HANDSHAKE[2:]),
     ],
 )
-def test_a_websocket_handshake(lines: tuple[bytes, ...]) -> None:
+def test_c03_a_websocket_handshake(lines: tuple[bytes, ...]) -> None:
     parsed = of(*lines, b"Sec-WebSocket-Protocol: chat")
     assert (parsed.upgrade, parsed.framing, parsed.keep_alive) == (b"websocket", Framing.NONE, True)
     names = [name for name, _ in parsed.fields]
@@ -332,7 +332,9 @@ def replaced(index: int, *lines: bytes) -> tuple[bytes, ...]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_quite_a_handshake_is_an_ordinary_request(why: str, lines: tuple[bytes, ...], start: bytes) -> None:
+def test_c03_what_is_not_quite_a_handshake_is_an_ordinary_request(
+    why: str, lines: tuple[bytes, ...], start: bytes
+) -> None:
     parsed = of(*lines, start=start)
     assert parsed.upgrade == b""
     assert not {name.lower() for name, _ in parsed.fields} & {b"upgrade", b"connection", b"http2-settings"}
@@ -356,7 +358,7 @@ def test_more_is_needed_until_the_last_byte() -> None:
     assert parse_request_head(data, scanned=len(data) - 1) is not None
 
 
-def test_pipelined_heads_are_taken_one_by_one() -> None:
+def test_b07_pipelined_heads_are_taken_one_by_one() -> None:
     data = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(5))
     targets = []
     while data:

@@ -212,7 +212,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.rule)
-def test_refused_whole(refusal: Refusal) -> None:
+def test_b01_b04_b05_b06_refused_whole(refusal: Refusal) -> None:
     with pytest.raises(HTTPError) as caught:
         parse_request_head(refusal.data)
     assert (caught.value.status, caught.value.reason) == (refusal.status, refusal.reason)

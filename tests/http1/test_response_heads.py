@@ -17,6 +17,10 @@ from culvert_http1 import (
 )
 from culvert_http1 import response as response_module
 
+INTERPRETED = pytest.mark.skipif(
+    not str(response_module.__file__).endswith(".py"),
+    reason="a compiled module keeps its expressions where no test can replace them",
+)
 OK = b"HTTP/1.1 200 OK"
 
 
@@ -105,7 +109,7 @@ def feed(data: bytes, method: bytes, step: int) -> None:
 
 @pytest.mark.parametrize(("rule", "data"), REFUSED, ids=[rule for rule, _ in REFUSED])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_refused_whole_and_in_pieces(rule: str, data: bytes, method: bytes) -> None:
+def test_b11_refused_whole_and_in_pieces(rule: str, data: bytes, method: bytes) -> None:
     with pytest.raises(HTTPError) as caught:
         parse_response_head(data, method=method)
     assert (caught.value.status, caught.value.reason, caught.value.close) == (502, "bad_response", True)
@@ -141,7 +145,7 @@ def test_framing(lines: tuple[bytes, ...], framing: Framing, length: int, status
 
 @pytest.mark.parametrize("line", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"A: b"])
 @pytest.mark.parametrize("status", [100, 103, 199, 204, 304])
-def test_responses_that_never_have_a_body(line: bytes, status: int) -> None:
+def test_b08_responses_that_never_have_a_body(line: bytes, status: int) -> None:
     parsed = of(line, start=b"HTTP/1.1 %d x" % status)
     assert (parsed.framing, parsed.keep_alive) == (Framing.NONE, True)
     if status == 304 and line.startswith(b"C"):
@@ -150,7 +154,7 @@ def test_responses_that_never_have_a_body(line: bytes, status: int) -> None:
         assert (parsed.declared, parsed.content_length) == (Framing.NONE, 0)
 
 
-def test_several_interim_heads_before_the_final_one() -> None:
+def test_b07_several_interim_heads_before_the_final_one() -> None:
     data = (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
         + OK
@@ -198,13 +202,13 @@ def test_fields_that_end_here(line: bytes) -> None:
             assert of(b"Content-Length: 0", *lines).fields == expected
 
 
-def test_fields_that_connection_lists_are_dropped_but_framing_is_not() -> None:
+def test_b09_fields_that_connection_lists_are_dropped_but_framing_is_not() -> None:
     parsed = of(b"Connection: X-A, content-length", b"Content-Length: 5", b"x-a: 1", b"X-B: 2")
     assert parsed.fields == b"X-B: 2\r\n"
     assert parsed.content_length == 5
 
 
-def test_order_case_and_cookies_are_kept() -> None:
+def test_b11_order_case_and_cookies_are_kept() -> None:
     lines = b"Set-Cookie: a=1\r\nsEt-cOOkie: b=2, c\r\nHost: x\r\nA_b:\tc \r\n"
     lines += b"X-Forwarded-For: 1\r\nSet-Cookie:d\r\nZ: \xff\r\n"
     for special in (b"", b"Content-Length: 1\r\n", b"Transfer-encoding: chunked\r\n", b"Content-LENGTH: 1\r\n"):
@@ -255,7 +259,9 @@ def outcome(
         parsed = parse_response_head(data, method=method, limits=limits, scanned=scanned)
     except HTTPError as error:
         return error.status, error.reason, error.sentence
-    return parsed and tuple(getattr(parsed, name) for name in ResponseHead.__slots__)
+    # Compiled classes (hack/native) name their attributes otherwise.
+    names = getattr(ResponseHead, "__mypyc_attrs__", None) or ResponseHead.__slots__
+    return parsed and tuple(getattr(parsed, name) for name in names)
 
 
 @given(
@@ -294,6 +300,7 @@ def test_arbitrary_bytes_raise_nothing_else_and_what_passes_is_safe(data: bytes,
         assert parsed.framing == Framing.NONE
 
 
+@INTERPRETED
 @given(data=usual | begun, method=methods)
 @settings(max_examples=100)
 def test_the_usual_shape_reads_as_the_general_way_does(data: bytes, method: bytes) -> None:

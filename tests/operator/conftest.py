@@ -93,6 +93,8 @@ class SimulatedWorld:
         self.ledger: dict[str, Revoke] = {}
         self.untold: tuple[str, ...] = ()
         self.key_ids: dict[str, str] = {}
+        self.last_issued: dict[ObjectKey, int] = {}
+        self.let_go: set[ObjectKey] = set()
         self.writes: Counter[str] = Counter()
         self.conflicts = 0
         self.events: list[Any] = []
@@ -267,7 +269,13 @@ class SimulatedWorld:
             now=self.now,
             failures=dict(self.failures),
             revocation=self.revoked(key),
+            repeated=self.repeated(),
         )
+
+    def repeated(self) -> tuple[str, ...]:
+        """What connectors repeat: every Tunnel here has the same relays."""
+        found = (self.revoked(revoke.tunnel) for _, revoke in sorted(self.ledger.items()))
+        return tuple(state.token for state in found if state is not None)
 
     def revoked(self, key: ObjectKey) -> RevocationState | None:
         """What the ledger says of a Tunnel."""
@@ -277,7 +285,7 @@ class SimulatedWorld:
         token = sign_revocation(
             self.issuer, subject=found.subject, not_before=found.not_before, issued_at=found.not_before
         )
-        return RevocationState(found.not_before, token, found.relay, self.untold)
+        return RevocationState(found.not_before, token, found.relay, self.untold, found.uid)
 
     # --- what the operator does -----------------------------------------------------------------------------
 
@@ -319,6 +327,7 @@ class SimulatedWorld:
         applies: list[Apply] = []
         if planned.credential is not None:
             number = next(self._numbers)
+            self.last_issued[key] = planned.credential.issued_at
             new = PrivateKey(number.to_bytes(32, "big"))
             applies.append(credential_secret(planned.credential, issuer=self.issuer, key=new, jti=f"j{number}"))
         if planned.configuration is not None:
@@ -374,6 +383,8 @@ class SimulatedWorld:
         finalizers = item["metadata"].setdefault("finalizers", [])
         assert tuple(finalizers) == op.finalizers
         finalizers.append(FINALIZER) if add else finalizers.remove(FINALIZER)
+        if not add:
+            self.let_go.add(op.key)
         self._touch(item)
         if not finalizers and "deletionTimestamp" in item["metadata"]:
             self._gone(store, op.key)

@@ -34,7 +34,7 @@ def holder(world: Any, hostname: str) -> str:
 @pytest.mark.parametrize(
     "spelling", ["shop.example.com", "SHOP.Example.COM", "shop.example.com.", "*.example.com", "*.shop.example.com"]
 )
-def test_the_first_claim_wins_in_every_spelling_and_the_winner_is_not_named(world: Any, spelling: str) -> None:
+def test_d14_the_first_claim_wins_in_every_spelling_and_the_winner_is_not_named(world: Any, spelling: str) -> None:
     first = world.binding("first", "alpha", "shop.example.com" if "*" not in spelling else "a.shop.example.com")
     world.settle()
     second = world.binding("second", "beta", spelling)
@@ -46,8 +46,18 @@ def test_the_first_claim_wins_in_every_spelling_and_the_winner_is_not_named(worl
     assert world.plan(MAIN).requeue_after <= 60
 
 
+@pytest.mark.parametrize("spelling", ["xn--bcher-kva.example.com", "BÜCHER.example.com.", "XN--BCHER-KVA.example.com"])
+def test_d14_an_international_name_is_one_name_however_it_is_written(world: Any, spelling: str) -> None:
+    world.binding("first", "alpha", "bücher.example.com")
+    world.settle()
+    second = world.binding("second", "beta", spelling)
+    world.settle()
+    assert world.condition(second, "Accepted") == ("False", "HostnameConflict")
+    assert set(claims(world)) == {"xn--bcher-kva.example.com"}
+
+
 @pytest.mark.parametrize("below", ["shop.example.com", "a.b.example.com", "*.b.example.com"])
-def test_a_wildcard_reserves_its_subtree_against_other_namespaces(world: Any, below: str) -> None:
+def test_d16_a_wildcard_reserves_its_subtree_against_other_namespaces(world: Any, below: str) -> None:
     world.binding("wild", "alpha", "*.example.com")
     world.settle()
     other = world.binding("other", "beta", below)
@@ -59,7 +69,7 @@ def test_a_wildcard_reserves_its_subtree_against_other_namespaces(world: Any, be
     assert world.condition(apex, "Programmed") == ("True", "Programmed")
 
 
-def test_an_old_object_cannot_take_a_newer_name(world: Any) -> None:
+def test_d15_an_old_object_cannot_take_a_newer_name(world: Any) -> None:
     old = world.binding("old", "alpha", "mine.example.com")
     world.settle()
     new = world.binding("new", "beta", "new.example.com")
@@ -71,7 +81,7 @@ def test_an_old_object_cannot_take_a_newer_name(world: Any) -> None:
     assert "mine.example.com" not in claims(world)
 
 
-def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted(world: Any) -> None:
+def test_d14_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted(world: Any) -> None:
     first = world.binding("first", "alpha", "shop.example.com")
     world.settle()
     second = world.binding("second", "beta", "shop.example.com")
@@ -90,6 +100,48 @@ def test_the_first_in_the_queue_takes_over_and_the_record_is_changed_not_deleted
     assert first not in world.bindings
     assert [line for line in world.history if line.startswith("dns")] == ["dns update shop.example.com"]
     assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/second"
+
+
+def test_d14_waiting_bindings_take_over_in_the_order_in_which_they_came_and_one_at_a_time(world: Any) -> None:
+    queue = [world.binding("web", "alpha", "shop.example.com")]
+    world.settle()
+    for namespace in ("zeta", "beta", "mid"):  # an order that no name gives
+        world.now += 10
+        queue.append(world.binding("web", namespace, "shop.example.com"))
+        world.settle()
+    world.history.clear()
+    while len(queue) > 1:
+        world.delete(queue.pop(0))
+        world.settle()
+        ready = [key for key in queue if world.condition(key, "Ready") == ("True", "Ready")]
+        assert ready == queue[:1]
+        assert all(world.condition(key, "Accepted") == ("False", "HostnameConflict") for key in queue[1:])
+    # Changed, never deleted in between: neither the claim nor the record.
+    assert [line for line in world.history if line.startswith(("claim gone", "dns"))] == [
+        "dns update shop.example.com"
+    ] * 3
+
+
+def test_d13_a_changed_tunnel_reference_leaves_nothing_behind_whenever_the_operator_crashes(simulate: Any) -> None:
+    for writes in range(25):
+        world = simulate()
+        world.tunnel(dns=DNS)
+        second = world.tunnel("second", dns=DNS)
+        key = world.binding("web", "shop", "shop.example.com")
+        world.settle()
+        world.binding("web", "shop", "shop.example.com", tunnel=second)
+        left = iter(range(writes))
+        world.intercept = lambda what, left=left: next(left, None) is not None
+        for _ in range(3):
+            for tunnel in world.tunnel_keys():
+                world.step(tunnel)
+        world.intercept = lambda what: True
+        world.settle()
+        assert world.routes(MAIN) == [], writes
+        assert world.routes(second) == ["shop.example.com shop/web/r0"], writes
+        assert world.status(key)["tunnels"] == [str(second)], writes
+        assert claims(world)["shop.example.com"]["tunnel"] == str(second), writes
+        assert world.condition(key, "Ready") == ("True", "Ready"), writes
 
 
 def test_while_a_name_cannot_change_hands_its_route_and_record_stay(world: Any) -> None:
@@ -183,7 +235,7 @@ def test_routes_wait_for_stored_claims(world: Any) -> None:
     assert world.routes(MAIN) == []
 
 
-def test_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
+def test_d14_of_two_conflicting_claims_the_older_one_holds(world: Any) -> None:
     exact = world.binding("exact", "alpha", "a.example.com")
     world.settle()
     wild = world.binding("wild", "beta", "*.example.com")

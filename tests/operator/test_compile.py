@@ -150,7 +150,7 @@ def test_rules_of_records_that_are_left_stay_as_they_were() -> None:
     assert retained_rules(present, (rule("z", "old.com"),), lambda hostname: True) == (present.rules[2],)
 
 
-def test_a_configuration_that_does_not_fit_is_refused_before_it_is_written() -> None:
+def test_d26_a_configuration_that_does_not_fit_is_refused_before_it_is_written() -> None:
     chance = random.Random(1)
     names = [f"{chance.randbytes(24).hex()}.example.com" for _ in range(20_000)]
     big = replace(CONTENT, rules=tuple(rule(n, n) for n in names))

@@ -24,6 +24,7 @@ def test_every_flag_arrives() -> None:
         *ENOUGH,
         "--tunnel-namespaces=one,two",
         "--tunnel-namespaces=three",
+        "--watch-namespaces=shop,one",
         "--allowed-hostnames=*.Example.com,shop.example.org.",
         "--default-tunnel=one/main",
         "--cluster-domain=corp.local",
@@ -37,6 +38,8 @@ def test_every_flag_arrives() -> None:
     options = made.options
     assert (options.namespace, options.image) == ("culvert", "image:1")
     assert options.tunnel_namespaces == ("one", "two", "three")
+    assert options.scopes == ("one", "shop", "three", "two")
+    assert options.tunnel_scopes == ("one", "three", "two")
     assert options.allowed_hostnames == ("*.example.com", "shop.example.org")
     assert options.default_tunnel == ObjectKey("one", "main")
     assert (options.cluster_domain, options.image_pull_policy) == ("corp.local", "Never")
@@ -61,6 +64,8 @@ def test_the_environment_fills_in_what_a_pod_knows() -> None:
         ((*ENOUGH, "--allowed-hostnames=192.0.2.1"), "192.0.2.1"),
         ((*ENOUGH, "--listen=9902"), "HOST:PORT"),
         ((*ENOUGH, "--tunnel-namespaces=*,one"), "alone"),
+        ((*ENOUGH, "--watch-namespaces=*"), "leave it out"),
+        ((*ENOUGH, "--watch-namespaces=shop", "--tunnel-namespaces=*"), "leave it out"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence(flags: tuple[str, ...], said: str) -> None:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from culvert_operator.api.binding import parse_binding
+from culvert_operator.api.claim import Claim, Waiter
+from culvert_operator.api.tunnel import parse_tunnel
+from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics
 
 
-def binding(**conditions: str) -> Any:
+def raw(conditions: dict[str, str]) -> Any:
     listed = [{"type": name, "status": status} for name, status in conditions.items()]
-    return parse_binding({"metadata": {"name": "a", "namespace": "ns"}, "status": {"conditions": listed}})
+    return {"metadata": {"name": "a", "namespace": "ns"}, "status": {"conditions": listed}}
+
+
+def binding(**conditions: str) -> Any:
+    return parse_binding(raw(conditions))
+
+
+def tunnel(**conditions: str) -> Any:
+    return parse_tunnel(raw(conditions))
 
 
 def test_bindings_are_counted_by_condition_and_those_that_left_are_not() -> None:
     metrics = Metrics()
-    metrics.holds([binding(Ready="True"), binding(Ready="False", Accepted="True"), binding(Made="up")], claims=7)
+    waiting = tuple(Waiter("ns", name, ObjectKey("ns", "main"), "") for name in ("b", "c"))
+    held = Claim(hostname="a.com", namespace="ns", tunnel=ObjectKey("ns", "main"), claimed_at="", paths=())
+    metrics.holds(
+        tunnels=[tunnel(Ready="Unknown"), tunnel(Ready="True", Connected="True")],
+        bindings=[binding(Ready="True"), binding(Ready="False", Accepted="True"), binding(Made="up")],
+        claims=[held, replace(held, hostname="b.com", waiting=waiting)],
+    )
     told = metrics.exposition().decode()
     assert 'culvert_operator_bindings{condition="Ready",status="True"} 1.0' in told
     assert 'culvert_operator_bindings{condition="Ready",status="False"} 1.0' in told
     assert 'culvert_operator_bindings{condition="Accepted",status="True"} 1.0' in told
     assert "Made" not in told  # a condition of somebody else's would make as many series as they like
-    assert "culvert_operator_claims 7.0" in told
-    metrics.holds([], claims=0)
+    assert 'culvert_operator_tunnels{condition="Ready",status="Unknown"} 1.0' in told
+    assert 'culvert_operator_tunnels{condition="Connected",status="True"} 1.0' in told
+    assert 'culvert_operator_tunnels{condition="Programmed",status="True"}' not in told
+    assert "culvert_operator_claims 2.0" in told
+    assert "culvert_operator_claims_waiting 2.0" in told
+    metrics.holds(tunnels=[], bindings=[], claims=[])
     assert 'culvert_operator_bindings{condition="Ready",status="True"} 0.0' in metrics.exposition().decode()
 
 

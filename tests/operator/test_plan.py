@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
+from culvert_operator import compile as compiling
 from culvert_operator.api.claim import milliseconds
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.conditions.reasons import BY_NAME, REASONS
@@ -174,13 +176,14 @@ def test_a_bad_rule_rejects_itself_only(world: Any) -> None:
     ]
 
 
-def test_a_bad_binding_leaves_all_others_alone(world: Any) -> None:
+def test_d29_of_fifty_bindings_one_bad_one_leaves_all_others_alone(world: Any) -> None:
+    good = [world.binding(f"good{i}", "shop", f"good{i}.example.com") for i in range(25)]
     bad = world.binding("bad", "shop", "evilexample.com")
-    good = [world.binding(f"good{i}", "shop", f"good{i}.example.com") for i in range(5)]
+    good += [world.binding(f"good{i}", "shop", f"good{i}.example.com") for i in range(25, 49)]
     world.settle()
     assert world.condition(bad, "Accepted") == ("False", "HostnameNotAllowed")
     assert all(world.condition(key, "Ready")[0] == "True" for key in good)
-    assert world.status(MAIN)["bindings"] == {"accepted": 5, "rejected": 1}
+    assert world.status(MAIN)["bindings"] == {"accepted": 49, "rejected": 1}
 
 
 def test_deleting_goes_dns_then_route_then_claim_then_the_object(world: Any) -> None:
@@ -194,7 +197,7 @@ def test_deleting_goes_dns_then_route_then_claim_then_the_object(world: Any) -> 
     assert (world.bindings, world.claims, world.zone, world.routes(MAIN)) == ({}, {}, {}, [])
 
 
-def test_the_route_stays_while_its_record_cannot_be_deleted(world: Any) -> None:
+def test_d11_the_route_stays_while_its_record_cannot_be_deleted(world: Any) -> None:
     shop = world.binding("shop", "shop", "shop.example.com")
     other = world.binding("other", "shop", "other.example.com")
     world.settle()
@@ -212,7 +215,7 @@ def test_the_route_stays_while_its_record_cannot_be_deleted(world: Any) -> None:
     assert "shop.example.com" not in {e.name for e in world.zone.values()}
 
 
-def test_a_failed_write_is_one_names_trouble(world: Any) -> None:
+def test_d08_a_failed_write_is_one_names_trouble(world: Any) -> None:
     world.dns_failures = {"shop.example.com": "REFUSED by the server"}
     world.intercept = lambda what: what != "dns"
     shop = world.binding("shop", "shop", "shop.example.com")
@@ -222,7 +225,7 @@ def test_a_failed_write_is_one_names_trouble(world: Any) -> None:
     assert "REFUSED" in world.message(shop, "DNSReady")
 
 
-def test_an_abandoned_record_lets_the_object_go_and_is_named_in_an_event(world: Any) -> None:
+def test_d11_an_abandoned_record_lets_the_object_go_and_is_named_in_an_event(world: Any) -> None:
     shop = world.binding("shop", "shop", "shop.example.com")
     world.settle()
     world.dns_error = "the provider is gone for good"
@@ -288,7 +291,7 @@ def test_moving_to_another_tunnel_ends_clean(world: Any) -> None:
     assert [c["spec"]["tunnel"] for c in world.claims.values()] == ["culvert-system/second"]
 
 
-def test_a_binding_whose_tunnel_has_gone_can_be_deleted(world: Any) -> None:
+def test_d12_a_binding_whose_tunnel_has_gone_can_be_deleted(world: Any) -> None:
     shop = world.binding("shop", "shop", "shop.example.com")
     world.settle()
     del world.tunnels[MAIN]  # its finalizer was removed by force
@@ -367,7 +370,7 @@ def test_after_a_deletion_timestamp_no_child_is_applied(world: Any) -> None:
     assert MAIN not in world.tunnels
 
 
-def test_in_a_namespace_that_is_going_nothing_is_applied_and_the_tunnel_is_let_go_in_time(world: Any) -> None:
+def test_d12_in_a_namespace_that_is_going_nothing_is_applied_and_the_tunnel_is_let_go_in_time(world: Any) -> None:
     shop = world.binding("shop", "shop", "shop.example.com")
     world.settle()
     world.namespaces["culvert-system"] = Namespace("culvert-system", {}, terminating=True)
@@ -397,7 +400,7 @@ def test_a_grant_that_is_taken_back_ends_clean(world: Any) -> None:
     assert (world.zone, world.claims, world.routes(MAIN)) == ({}, {}, [])
 
 
-def test_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
+def test_d30_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
     keys = [world.binding(f"b{i}", "shop", f"h{i}.example.com") for i in range(25)]
     world.settle()
     for key in keys:
@@ -426,7 +429,7 @@ def test_deleting_a_tunnel_says_that_all_its_records_are_to_go(world: Any) -> No
     assert MAIN not in world.tunnels
 
 
-def test_children_that_were_edited_or_deleted_come_back(world: Any) -> None:
+def test_d27_children_that_were_edited_or_deleted_come_back(world: Any) -> None:
     world.settle()
     where = ("culvert-system", ChildKey("Deployment", "main-connector"))
     world.children[where]["spec"]["replicas"] = 7
@@ -575,6 +578,43 @@ def test_every_condition_that_is_ever_written_is_in_the_table_of_reasons(simulat
     unknown = {s for s in seen if s not in BY_NAME and not (s[1] == "Ready" and s[2] in loose)}
     assert not unknown
     assert len(seen) > 20
+
+
+def test_d26_rules_beyond_what_a_config_map_holds_leave_the_last_configuration_in_force(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.binding("first", "shop", "first.example.com")
+    world.settle()
+    before = world.document(MAIN)
+    # Random names do not compress: what fits now, and a little more.
+    names = [f"{random.Random(n).randbytes(20).hex()}.example.com" for n in range(60)]
+    monkeypatch.setattr(compiling, "MAX_CONFIG_BYTES", 3000)
+    big = world.binding("big", "shop", *names)
+    world.settle()
+    assert world.condition(MAIN, "Accepted") == ("False", "ConfigurationTooLarge")
+    assert "spread the bindings over several Tunnels" in world.message(MAIN, "Accepted")
+    assert world.document(MAIN) == before
+    assert world.condition(first, "Ready")[0] == "True"
+    assert world.condition(big, "Programmed") == ("False", "Pending")
+    world.binding("big", "shop", "big.example.com")
+    world.settle()
+    assert world.condition(MAIN, "Accepted") == ("True", "Accepted")
+    assert world.condition(big, "Ready")[0] == "True"
+
+
+def test_d30_bindings_that_vanish_without_a_word_cost_no_record(world: Any) -> None:
+    for number in range(20):
+        world.binding(f"b{number}", "shop", f"h{number}.example.com")
+    world.settle()
+    records, kept = dict(world.zone), dict(world.bindings)
+    assert len(records) == 20
+    world.bindings.clear()
+    world.settle()
+    assert world.zone == records
+    world.bindings.update(kept)
+    world.settle()
+    assert world.zone == records
+    assert all(world.condition(key, "Ready")[0] == "True" for key in kept)
 
 
 def test_many_bindings_settle_in_few_rounds_and_then_plan_nothing(simulate: Any) -> None:

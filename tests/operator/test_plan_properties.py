@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import random
 from dataclasses import replace
 from typing import Any
@@ -9,10 +11,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from culvert_ingress.hostnames import covers
+from culvert_ingress.hostnames import HostnameError, covers, normalise_pattern
+from culvert_operator import relations
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.keys import ObjectKey
 from culvert_operator.plan import plan
+
+from .consistency import contradictions
 
 HOSTS = ["a.example.com", "b.example.com", "A.Example.com.", "*.example.com", "*.b.example.com", "x.b.example.com"]
 SHOWN = [*HOSTS, "a.example.com/api", "a.example.com/api/", "bad_host.example.com", "other.test"]
@@ -26,6 +31,10 @@ DNS = {
     "ttl": 300,
     "target": {"hostname": "relay.example.net"},
 }
+FOREIGN_CHILDREN = [
+    ("culvert-system", relations.child("Role", "main")),
+    ("culvert-system", relations.child("PodDisruptionBudget", "second")),
+]
 FOREIGN = Endpoint("b.example.com", "A", ("192.0.2.9",), 60)
 
 binding_steps = st.tuples(
@@ -37,17 +46,17 @@ binding_steps = st.tuples(
     st.sampled_from(["", "", "Reserve", "Fallback"]),
 )
 steps = st.one_of(
-    binding_steps,
-    binding_steps,
-    st.tuples(st.just("unbind"), st.sampled_from(NAMESPACES), st.sampled_from(NAMES)),
+    *[binding_steps] * 4,
+    *[st.tuples(st.just("unbind"), st.integers(0, 3))] * 2,
     st.tuples(st.just("round"), st.integers(0, 3)),
     st.tuples(st.just("crash"), st.integers(0, 8)),
-    st.tuples(st.just("settle")),
+    *[st.tuples(st.just("settle"))] * 4,  # most faults need something that was there before
     st.tuples(st.just("dns"), st.booleans()),
     st.tuples(st.just("connectors"), st.sampled_from(["obey", "lag", "silent"])),
     st.tuples(st.just("drop tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
+    st.tuples(st.just("rotate"), st.sampled_from(TUNNELS), st.sampled_from(["a", "b"])),
 )
 
 
@@ -57,24 +66,29 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
             key = ObjectKey(namespace, name)
             if key not in world.bindings or "deletionTimestamp" not in world.bindings[key]["metadata"]:
                 world.binding(name, namespace, *hosts, tunnel=ObjectKey("culvert-system", tunnel), wildcard=wildcard)
-        case ("unbind", namespace, name):
-            if ObjectKey(namespace, name) in world.bindings:
-                world.delete(ObjectKey(namespace, name))
+        case ("unbind", number):
+            if world.bindings:
+                world.delete(sorted(world.bindings)[number % len(world.bindings)])
         case ("round", count):
             for _ in range(count):
                 for key in world.tunnel_keys():
                     world.step(key)
         case ("crash", writes):
-            left = iter(range(writes))
-            world.intercept = lambda what: next(left, None) is not None
+            left, watching = iter(range(writes)), world.intercept
+            world.intercept = lambda what: watching(what) and next(left, None) is not None
             for key in world.tunnel_keys():
                 world.step(key)
-            world.intercept = lambda what: True
+            world.intercept = watching
         case ("settle",):
-            if world.dns_error is None and world.frozen is None:
-                world.settle()
+            world.dns_error, world.frozen = None, None
+            world.settle()
         case ("dns", works):
             world.dns_error = None if works else "the zone cannot be read"
+        case ("rotate", name, value):
+            tunnel = world.tunnels.get(ObjectKey("culvert-system", name))
+            if tunnel is not None:
+                tunnel["metadata"].setdefault("annotations", {})["culvert.dev/rotate"] = value
+                world._touch(tunnel)
         case ("connectors", how):
             world.frozen = {
                 "obey": None,
@@ -96,27 +110,73 @@ def listed_names(world: Any) -> set[str]:
 
 
 def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
-    """Carry out a history, heal everything, and let the world come to rest."""
+    """Carry out a history, heal everything, and let the world come to rest. Before each write of the operator's, and
+    so after each, nothing contradicts anything else, and what is somebody else's is as it was."""
     world.tunnel("main", dns=DNS)
     world.tunnel("second", dns=DNS)
+    theirs = {where: foreign_child(where[1].kind, where[1].name) for where in FOREIGN_CHILDREN if foreign}
+    world.children.update(copy.deepcopy(theirs))
     if foreign:
         world.zone[FOREIGN.key] = FOREIGN
-    for step in history:
-        act(world, step)
+
+    def look(what: str) -> bool:
+        assert contradictions(world) == [], f"before {what}"
+        assert {where: world.children.get(where) for where in theirs} == theirs
         if foreign:
             assert world.zone[FOREIGN.key] == FOREIGN
-        for record in world.zone.values():
-            if record.owner == "inst":
-                # A record appears after its route and goes before it, and is listed for as long as it may exist.
-                assert any(record.name in (d.hostnames() if d else ()) for d in map(world.document, world.tunnels))
-                assert record.name in listed_names(world)
+        return True
+
+    world.intercept = look
+    for step in history:
+        act(world, step)
+        in_force_or_void(world)
+        look("the next step")
     world.dns_error, world.frozen = None, None
     world.settle()
+    world.now += 2  # a Tunnel that goes waits for the second after its newest credential
+    world.settle()
+    look("the end")
     return world
 
 
-@settings(max_examples=100, deadline=None)
-@given(history=st.lists(steps, max_size=14), foreign=st.booleans())
+def in_force_or_void(world: Any) -> None:
+    """No credential that is in use is revoked, and every one of a Tunnel that the operator let go is."""
+    for name in TUNNELS:
+        key = ObjectKey("culvert-system", name)
+        held, revoked = world.snapshot(key).credential, world.revoked(key)
+        if (
+            key in world.tunnels
+            and held is not None
+            and revoked is not None
+            and "deletionTimestamp" not in (world.tunnels[key]["metadata"])
+        ):
+            assert held.issued_at >= revoked.not_before
+        if key not in world.tunnels and key in world.let_go:
+            assert revoked is not None
+            assert revoked.not_before > world.last_issued.get(key, 0)
+
+
+def foreign_child(kind: str, name: str) -> dict[str, Any]:
+    """What somebody else keeps at a name that a child of ours would have."""
+    metadata = {"name": name, "uid": f"theirs-{kind}", "resourceVersion": "1", "labels": {"team": "x"}}
+    return {"kind": kind, "metadata": metadata, "spec": {"mine": True}}
+
+
+def wishes(world: Any) -> dict[str, set[tuple[ObjectKey, str]]]:
+    """Hostname → the (binding, rule) pairs that want it by a rule that may be, in a Tunnel that there is."""
+    found: dict[str, set[tuple[ObjectKey, str]]] = {}
+    for key, raw in world.bindings.items():
+        if ObjectKey("culvert-system", raw["spec"]["tunnelRef"]["name"]) in world.tunnels:
+            for rule in raw["spec"]["rules"]:
+                with contextlib.suppress(HostnameError):
+                    name = normalise_pattern(rule["hostname"])
+                    if covers("*.example.com", name):
+                        found.setdefault(name, set()).add((key, rule["name"]))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(history=st.lists(steps, min_size=3, max_size=14), foreign=st.booleans())
 def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
     simulate: Any, history: list[tuple[Any, ...]], foreign: bool
 ) -> None:
@@ -141,6 +201,21 @@ def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
                 yields = one.get("wildcard") == "Fallback"
                 assert yields or not covers(one["hostname"], other["hostname"])
     assert set(claims) == set(routed)
+    # Of those who want a name one namespace has it; nobody has it only where somebody has what lies under or over it.
+    for name, wanted in wishes(world).items():
+        accepted = {
+            key
+            for key, rule in wanted
+            for said in world.status(key)["rules"]
+            if said["name"] == rule and said["accepted"]
+        }
+        if name in claims:
+            assert {key.namespace for key in accepted} == {claims[name]["owner"]["namespace"]}
+        else:
+            assert not accepted
+            rivals = {one for one in claims if covers(one, name) or covers(name, one)}
+            assert rivals
+            assert {key.namespace for key, _ in wanted} != {claims[one]["owner"]["namespace"] for one in rivals}
     published = {e.name for e in world.zone.values() if e.owner == "inst"}
     blocked = {FOREIGN.name} if foreign else set()
     assert published == set(routed) - blocked

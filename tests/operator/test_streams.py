@@ -90,7 +90,7 @@ def test_a_binding_with_ports_alone_is_ready_without_a_record(streams: Any) -> N
     assert (streams.claims, streams.routes(MAIN)) == ({}, [])
 
 
-def test_the_first_namespace_keeps_a_port_and_the_next_inherits_it(streams: Any) -> None:
+def test_d14_the_first_namespace_keeps_a_port_and_the_next_inherits_it(streams: Any) -> None:
     first = streams.binding("one", "one", rules=[tcp(20022)])
     streams.settle()
     second = streams.binding("two", "two", rules=[tcp(20022)])

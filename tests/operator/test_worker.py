@@ -50,6 +50,34 @@ def test_many_marks_before_work_are_one_run_and_a_mark_during_work_is_another() 
     run(scenario)
 
 
+def test_what_was_marked_before_the_work_looks_again_is_no_reason_for_another_run() -> None:
+    async def scenario() -> None:
+        runs: list[str] = []
+
+        async def work(key: ObjectKey) -> None:
+            runs.append("run")
+            for _ in range(2):
+                workers.looks(key)
+                runs.append("look")
+                await asyncio.sleep(0)
+                workers.mark(key)  # an own write
+            workers.looks(key)
+            await asyncio.sleep(0)
+            if len(runs) < 4:
+                workers.mark(key)  # somebody else's, while the last look was under way
+
+        workers = Workers(work)
+        workers.mark(A)
+        workers.resume()
+        await idle(workers)
+        assert runs == ["run", "look", "look"] * 2
+        workers.looks(A)  # of a key without work: nothing
+        assert workers.idle
+        await workers.close()
+
+    run(scenario)
+
+
 def test_nothing_starts_before_the_stores_are_complete() -> None:
     async def scenario() -> None:
         runs: list[ObjectKey] = []

@@ -104,3 +104,14 @@ def test_arbitrary_bytes_raise_nothing_but_protocol_errors(data: bytes) -> None:
         FrameReader().read(data)
     except ProtocolError as error:
         assert str(error)
+
+
+def test_a11_frames_in_single_bytes_are_the_same_and_would_not_be_without_what_is_kept_between_reads() -> None:
+    wire = b"".join(encode_frame(number, FrameType.DATA, bytes([number]) * number) for number in range(1, 200))
+    whole = list(FrameReader().read(wire))
+    assert len(whole) == 199
+
+    reader = FrameReader()
+    assert [frame for byte in wire for frame in reader.read(bytes([byte]))] == whole
+    # The negative control: a reader that keeps nothing finds no frame in any byte.
+    assert [frame for byte in wire for frame in FrameReader().read(bytes([byte]))] == []

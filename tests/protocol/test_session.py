@@ -1,5 +1,6 @@
 """Two sessions back to back: what one takes as output the other receives, split as each test says."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -567,3 +568,18 @@ def test_a_fin_that_only_a_backed_up_session_held_lets_its_source_go_on() -> Non
     assert not ours.blocked
     assert ("writable", 2) in pair.relay_ear.events
     assert ("end", 2) in pair.connector_ear.events
+
+
+@pytest.mark.parametrize("ends", ["in order", "by a reset"])
+def test_a_stream_that_is_over_holds_its_listener_no_more(ends: str) -> None:
+    """They would be garbage in a cycle, of which every request leaves some for a collection to find."""
+    pair = Pair()
+    _, stream = pair.request()
+    listener = weakref.ref(stream.listener)
+    if ends == "in order":
+        stream.send_head(ResponseHead(204), fin=True)
+    else:
+        stream.reset(ResetCode.INTERNAL)
+    pair.move()
+    assert stream.closed
+    assert listener() is None

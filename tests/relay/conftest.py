@@ -337,9 +337,16 @@ class World:
         leftover = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         await until(lambda: all(task.done() for task in leftover), f"the end of {leftover}")
 
-    async def visitor(self, *, sni: str | None = None, port: int | None = None) -> Visitor:
-        """A connection to the HTTP door, or with `sni` to the HTTPS one."""
-        if sni is None:
+    async def visitor(self, *, sni: str | None = None, port: int | None = None, small_buffer: bool = False) -> Visitor:
+        """A connection to the HTTP door, or with `sni` to the HTTPS one; `small_buffer`: its kernel takes little."""
+        if small_buffer:
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            place = ("127.0.0.1", port or self.relay.ports.http[0])
+            await asyncio.get_running_loop().sock_connect(sock, place)
+            opening = asyncio.open_connection(sock=sock)
+        elif sni is None:
             opening = asyncio.open_connection("127.0.0.1", port or self.relay.ports.http[0])
         else:
             opening = asyncio.open_connection(

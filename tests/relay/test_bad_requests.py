@@ -75,7 +75,9 @@ BAD: list[tuple[str, bytes, int]] = [
 
 
 @pytest.mark.parametrize(("data", "status"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-def test_a_bad_request_gets_its_answer_and_nothing_reaches_the_tunnel(play: Any, data: bytes, status: int) -> None:
+def test_b01_b02_b04_b05_b06_a_bad_request_gets_its_answer_and_nothing_reaches_the_tunnel(
+    play: Any, data: bytes, status: int
+) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com", "other.example.com"])
         visitor = await world.visitor()
@@ -116,7 +118,7 @@ def test_unusual_requests_pass(play: Any, request_line: bytes) -> None:
         b"Upgrade: websocket\r\nContent-Length: 45\r\n",
     ],
 )
-def test_the_body_of_a_post_with_upgrade_is_never_the_next_request(play: Any, fields: bytes) -> None:
+def test_b03_the_body_of_a_post_with_upgrade_is_never_the_next_request(play: Any, fields: bytes) -> None:
     body = b"GET /smuggled HTTP/1.1\r\nHost: app.example.com"
 
     async def scenario(world: Any) -> None:

@@ -29,7 +29,7 @@ def test_an_idle_relay_is_down_at_once(play: Any, wait_until: Any) -> None:
     play(scenario)
 
 
-def test_what_is_under_way_is_finished(play: Any, wait_until: Any) -> None:
+def test_a5_what_is_under_way_is_finished(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         waiting, streaming, uploading = [await world.visitor() for _ in range(3)]

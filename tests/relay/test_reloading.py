@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import ssl
 import stat
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from culvert_protocol.handshake import Accepted, Refused, build_request
 from culvert_protocol.statements import generate_key
+from culvert_relay import certificates
 from culvert_relay.config import ConfigError
 from culvert_relay.tunnels.remembering import read_revocations
 
@@ -237,5 +241,31 @@ def test_a30_a_certificate_is_replaced_under_load_and_a_bad_pair_is_refused(play
         await asyncio.gather(*running)
         assert served > 20
         assert (await kept.get("app.example.com")).status == 200
+
+    play(scenario)
+
+
+def test_a30_without_a_look_or_a_check_new_handshakes_would_see_the_old_pair_or_none(
+    play: Any, pair_maker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: Any) -> None:
+        folder = world.folder / "certs"
+        first = (await world.visitor(sni="app.example.com")).writer.get_extra_info("ssl_object")
+        pair_maker(folder, "wildcard", ["*.example.com", "example.com"])
+        second = (await world.visitor(sni="app.example.com")).writer.get_extra_info("ssl_object")
+        assert second.getpeercert(binary_form=True) == first.getpeercert(binary_form=True)
+
+        checked = certificates.load_into
+
+        def unchecked(context: ssl.SSLContext, folder: Path, stem: str) -> None:
+            with suppress(certificates.CertificateError):
+                checked(context, folder, stem)
+
+        monkeypatch.setattr(certificates, "load_into", unchecked)
+        (folder / "wildcard.key").write_bytes((folder / "shop.key").read_bytes())
+        await world.relay.watch.look()
+        assert world.relay.watch.certificate_problems == 0
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await world.visitor(sni="app.example.com")
 
     play(scenario)

@@ -115,7 +115,7 @@ def test_a_request_that_arrives_byte_by_byte_is_the_same_request(play: Any, wait
     play(scenario)
 
 
-def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(play: Any, wait_until: Any) -> None:
+def test_b07_pipelined_requests_are_answered_in_order_and_one_at_a_time(play: Any, wait_until: Any) -> None:
     waiting: list[Any] = []
 
     async def scenario(world: Any) -> None:
@@ -131,7 +131,7 @@ def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(play: Any, w
     play(scenario)
 
 
-def test_what_is_pipelined_behind_a_running_exchange_is_bounded(play: Any, wait_until: Any) -> None:
+def test_b07_what_is_pipelined_behind_a_running_exchange_is_bounded(play: Any, wait_until: Any) -> None:
     waiting: list[Any] = []
 
     async def scenario(world: Any) -> None:
@@ -165,7 +165,7 @@ def test_pipelined_requests_of_a_visitor_that_has_closed_its_side_are_all_answer
     play(scenario)
 
 
-def test_a_visitor_that_half_closes_still_gets_its_response(play: Any, wait_until: Any) -> None:
+def test_a20_a_visitor_that_half_closes_still_gets_its_response(play: Any, wait_until: Any) -> None:
     waiting: list[Any] = []
 
     async def scenario(world: Any) -> None:
@@ -181,7 +181,7 @@ def test_a_visitor_that_half_closes_still_gets_its_response(play: Any, wait_unti
     play(scenario)
 
 
-def test_a_visitor_that_leaves_cancels_its_request(play: Any, wait_until: Any) -> None:
+def test_a19_a_visitor_that_leaves_cancels_its_request(play: Any, wait_until: Any) -> None:
     waiting: list[Any] = []
 
     async def scenario(world: Any) -> None:
@@ -198,7 +198,7 @@ def test_a_visitor_that_leaves_cancels_its_request(play: Any, wait_until: Any) -
     play(scenario)
 
 
-def test_a_visitor_that_leaves_in_the_middle_of_a_download_cancels_it(play: Any, wait_until: Any) -> None:
+def test_a19_a_visitor_that_leaves_in_the_middle_of_a_download_cancels_it(play: Any, wait_until: Any) -> None:
     def pour(request: Any) -> None:
         request.stream.send_head(ResponseHead(200, Framing.CHUNKED))
         request.stream.write(b"x" * 10_000_000)
@@ -230,7 +230,7 @@ def test_a_body_that_ends_early_cancels_the_request(play: Any, wait_until: Any) 
     play(scenario)
 
 
-def test_a_broken_chunk_cancels_the_request_and_answers_400(play: Any, wait_until: Any) -> None:
+def test_b02_a_broken_chunk_cancels_the_request_and_answers_400(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -246,7 +246,7 @@ def test_a_broken_chunk_cancels_the_request_and_answers_400(play: Any, wait_unti
     play(scenario)
 
 
-def test_expect_goes_to_the_origin_and_its_100_to_the_visitor(play: Any, wait_until: Any) -> None:
+def test_b07_expect_goes_to_the_origin_and_its_100_to_the_visitor(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -262,7 +262,7 @@ def test_expect_goes_to_the_origin_and_its_100_to_the_visitor(play: Any, wait_un
     play(scenario)
 
 
-def test_an_early_final_answer_ends_the_upload_and_the_connection(play: Any, wait_until: Any) -> None:
+def test_b07_an_early_final_answer_ends_the_upload_and_the_connection(play: Any, wait_until: Any) -> None:
     def refuse(request: Any) -> None:
         request.respond(413, b"too much")
 
@@ -352,7 +352,7 @@ def test_connection_close_is_honoured(play: Any) -> None:
     play(scenario)
 
 
-def test_options_asterisk_is_the_relays_own(play: Any) -> None:
+def test_b06_options_asterisk_is_the_relays_own(play: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -373,7 +373,7 @@ def test_options_asterisk_is_the_relays_own(play: Any) -> None:
         ("relay.test", 404, "relay; unknown_host"),
     ],
 )
-def test_hosts_without_a_session(play: Any, host: str, status: int, reason: str) -> None:
+def test_a21_hosts_without_a_session(play: Any, host: str, status: int, reason: str) -> None:
     async def scenario(world: Any) -> None:
         await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -405,7 +405,7 @@ def test_connections_beyond_the_limit_are_told_so(play: Any, world: Any, wait_un
     play(scenario)
 
 
-def test_deadlines_of_heads_bodies_and_idle_connections(play: Any, wait_until: Any) -> None:
+def test_b12_deadlines_of_heads_bodies_and_idle_connections(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         wheel = world.edge.wheel

@@ -1,13 +1,17 @@
 """What a visitor reads of a connector's response: framed by the relay, counted, and cut when the connector lies."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
 
 from culvert_protocol.codes import ResetCode
+from culvert_protocol.credit import INITIAL_WINDOW
 from culvert_protocol.frames import FIN, HEAD, FrameType, encode_frame
 from culvert_protocol.heads import Framing, ResponseHead, encode_response_head
+from culvert_relay.visitors.line import CLOSED
+from culvert_transport.sockets import SLOW_BUFFER, outgoing
 
 BAD_FIELDS = [
     b"X-A: b\r\n\r\nHTTP/1.1 200 OK\r\n",
@@ -136,7 +140,7 @@ def test_a29_a_connector_that_lies_about_its_response_is_cut_off(
     play(scenario)
 
 
-def test_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) -> None:
+def test_b08_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(200, Framing.LENGTH, 1234, False, b"ETag: x\r\n"), fin=True)
 
@@ -152,7 +156,7 @@ def test_a_head_that_answers_head_declares_a_length_without_a_body(play: Any) ->
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_statuses_that_never_have_a_body(play: Any, status: int) -> None:
+def test_b08_statuses_that_never_have_a_body(play: Any, status: int) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(status), fin=True)
 
@@ -168,7 +172,7 @@ def test_statuses_that_never_have_a_body(play: Any, status: int) -> None:
     play(scenario)
 
 
-def test_fields_keep_their_order_case_and_repetition(play: Any) -> None:
+def test_b11_fields_keep_their_order_case_and_repetition(play: Any) -> None:
     fields = b"SeT-CooKie: a=1\r\nX-Obs: \xe4\r\nset-cookie: b=2\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
 
     async def scenario(world: Any) -> None:
@@ -182,7 +186,7 @@ def test_fields_keep_their_order_case_and_repetition(play: Any) -> None:
     play(scenario)
 
 
-def test_1xx_heads_are_passed_on_but_not_to_http_1_0(play: Any) -> None:
+def test_b07_1xx_heads_are_passed_on_but_not_to_http_1_0(play: Any) -> None:
     def answer(request: Any) -> None:
         request.stream.send_head(ResponseHead(103, fields=b"Link: </a>\r\n"))
         request.stream.send_head(ResponseHead(103, fields=b"Link: </b>\r\n"))
@@ -222,7 +226,9 @@ def test_a_connectors_own_answer_says_so_and_cannot_blame_the_relay(play: Any) -
 
 @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED])
 @pytest.mark.parametrize("minor", [0, 1])
-def test_a_response_that_breaks_off_never_ends_cleanly(play: Any, wait_until: Any, framing: int, minor: int) -> None:
+def test_a16_a_response_that_breaks_off_never_ends_cleanly(
+    play: Any, wait_until: Any, framing: int, minor: int
+) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -257,7 +263,7 @@ def test_a_streamed_piece_arrives_before_the_next_is_there(play: Any, wait_until
     play(scenario)
 
 
-def test_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait_until: Any) -> None:
+def test_a13_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait_until: Any) -> None:
     total = 20_000_000
 
     def handler(request: Any) -> None:
@@ -286,7 +292,7 @@ def test_a_slow_reader_holds_back_its_own_origin_and_nobody_else(play: Any, wait
     play(scenario)
 
 
-def test_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> None:
+def test_b12_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> None:
     def pour(request: Any) -> None:
         request.stream.send_head(ResponseHead(200, Framing.CHUNKED))
         request.stream.write(b"x" * 20_000_000)
@@ -306,7 +312,72 @@ def test_a_reader_that_makes_no_progress_is_cut(play: Any, wait_until: Any) -> N
     play(scenario)
 
 
-def test_an_origin_that_does_not_read_holds_back_the_upload(play: Any, wait_until: Any) -> None:
+def test_b12_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wait_until: Any) -> None:
+    size = 20_000_000
+
+    def pour(request: Any) -> None:
+        request.stream.send_head(ResponseHead(200, Framing.LENGTH, size))
+        request.stream.write(b"x" * size, fin=True)
+
+    async def scenario(world: Any) -> None:
+        await world.connector(["app.example.com"], handler=pour)
+        slow = await world.visitor()
+        slow.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        await slow.head()
+        slow.reader._limit = 1  # it reads what is asked for, and no more
+        (line,) = world.edge.visitors
+        await wait_until(lambda: line.congested, "congestion")
+        world.edge.stop()
+        sock = line._transport.get_extra_info("socket")
+        for _ in range(8):
+            # Too little for the relay's own buffer to move; what the visitor takes is seen in the kernel's.
+            waiting = outgoing(line._transport)
+            await slow.exactly(200_000)
+            await wait_until(lambda before=waiting: outgoing(line._transport) != before, "the kernel's word")
+            world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+            assert line in world.edge.visitors, "cut although it reads"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SLOW_BUFFER
+        assert await slow.exactly(size - 1_600_000) == b"x" * (size - 1_600_000)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["steadily", "nothing"])
+def test_b12_what_was_written_last_waits_for_a_slow_reader_and_not_for_one_who_takes_nothing(
+    play: Any, wait_until: Any, reads: bool
+) -> None:
+    size = INITIAL_WINDOW
+
+    async def scenario(world: Any) -> None:
+        await world.connector(["app.example.com"], handler=lambda request: request.respond(200, b"x" * size))
+        slow = await world.visitor(small_buffer=True)
+        slow.reader._limit = 1000
+        slow.writer.transport.pause_reading()
+        (line,) = world.edge.visitors
+        line._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        slow.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")
+        await wait_until(lambda: line._ending == CLOSED and outgoing(line._transport) > 0, "the end of the response")
+        world.edge.stop()
+        if reads:
+            slow.writer.transport.resume_reading()
+            await slow.head()
+            slow.reader._limit = 1
+            for _ in range(6):
+                waiting = outgoing(line._transport)
+                await slow.exactly(9_000)
+                await wait_until(lambda before=waiting: outgoing(line._transport) < before, "a piece is taken")
+                world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+                assert line in world.edge.visitors, "cut although it reads"
+            assert await slow.rest() == b"x" * (size - 54_000)
+        else:
+            world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
+            await wait_until(lambda: not world.edge.visitors, "the end of the connection")
+            assert world.edge.counters.limits_reached["reader"] == 1
+
+    play(scenario)
+
+
+def test_a14_an_origin_that_does_not_read_holds_back_the_upload(play: Any, wait_until: Any) -> None:
     def stall(request: Any) -> None:
         request.consume = False
 

@@ -61,7 +61,7 @@ def test_requests_over_tls(play: Any) -> None:
     play(scenario)
 
 
-def test_a_host_of_another_tunnel_is_misdirected(play: Any) -> None:
+def test_b13_a_host_of_another_tunnel_is_misdirected(play: Any) -> None:
     async def scenario(world: Any) -> None:
         one = await world.connector(["one.example.com", "uno.example.com"], subject="one")
         two = await world.connector(["two.example.com"], subject="two")
@@ -78,7 +78,7 @@ def test_a_host_of_another_tunnel_is_misdirected(play: Any) -> None:
     play(scenario)
 
 
-def test_old_tls_is_refused(play: Any) -> None:
+def test_b13_old_tls_is_refused(play: Any) -> None:
     async def scenario(world: Any) -> None:
         world.clients.set_ciphers("ALL:@SECLEVEL=0")
         world.clients.minimum_version = ssl.TLSVersion.TLSv1
@@ -95,7 +95,7 @@ def test_old_tls_is_refused(play: Any) -> None:
         play(scenario)
 
 
-def test_http_on_the_tls_port_gets_no_answer(play: Any) -> None:
+def test_b13_http_on_the_tls_port_gets_no_answer(play: Any) -> None:
     async def scenario(world: Any) -> None:
         visitor = await world.visitor(port=world.relay.ports.https[0])
         visitor.send(b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
@@ -107,7 +107,7 @@ def test_http_on_the_tls_port_gets_no_answer(play: Any) -> None:
     play(scenario)
 
 
-def test_a_replaced_certificate_serves_new_handshakes_and_old_connections_live(play: Any, pair_maker: Any) -> None:
+def test_a30_a_replaced_certificate_serves_new_handshakes_and_old_connections_live(play: Any, pair_maker: Any) -> None:
     async def scenario(world: Any) -> None:
         await world.connector(["shop.example.com"])
         old = await world.visitor(sni="shop.example.com")
@@ -123,7 +123,7 @@ def test_a_replaced_certificate_serves_new_handshakes_and_old_connections_live(p
     play(scenario)
 
 
-def test_a_bad_new_pair_is_refused_and_the_old_one_stays(play: Any, pair_maker: Any) -> None:
+def test_a30_a_bad_new_pair_is_refused_and_the_old_one_stays(play: Any, pair_maker: Any) -> None:
     async def scenario(world: Any) -> None:
         folder: Path = world.folder / "certs"
         watch = world.relay.watch
@@ -160,7 +160,7 @@ def test_certificates_come_and_go_but_not_the_relays_own(play: Any, pair_maker: 
     play(scenario)
 
 
-def test_a_stalled_tls_handshake_does_not_count_as_a_visitor(play: Any, wait_until: Any) -> None:
+def test_b12_a_stalled_tls_handshake_does_not_count_as_a_visitor(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         await world.connector(["app.example.com"])
         stalled = [socket.create_connection(("127.0.0.1", world.relay.ports.https[0])) for _ in range(20)]

@@ -10,7 +10,8 @@ from culvert_protocol.frames import FrameType, encode_frame
 from culvert_protocol.handshake import Accepted, Refused, build_request, parse_answer
 from culvert_protocol.messages import Credential, Routes
 from culvert_protocol.revocation_post import build_revocation_request
-from culvert_protocol.statements import generate_key, prove
+from culvert_protocol.statements import generate_key, prove, verify_revocation
+from culvert_relay.tunnels import session as sessions
 from culvert_relay.tunnels.limiter import BURST
 
 UUID = "00000000-0000-4000-8000-0000000000aa"
@@ -350,6 +351,30 @@ def test_a_revocation_ends_older_sessions_and_is_remembered(play: Any, wait_unti
         answer, _, _ = await world.dial(handshake(old_token))
         assert isinstance(answer, Refused)
         assert answer.status == 401
+
+    play(scenario)
+
+
+def test_a_revocation_that_every_session_repeats_is_verified_once(
+    play: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counting(token: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(token)
+        return verify_revocation(token, *arguments, **options)
+
+    monkeypatch.setattr(sessions, "verify_revocation", counting)
+
+    async def scenario(world: Any) -> None:
+        ends = [await world.session(subject=name, credential=None) for name in ("a", "b", "c")]
+        good, bad = world.issuer.revocation("gone"), "not.one.atall"
+        for number, end in enumerate(ends):
+            end.session.revoke((good, bad))
+            await wait_until(lambda number=number: asked.count(bad) == number + 1, "the statements' arrival")
+        assert asked.count(good) == 1
+        assert len(world.edge.revocations) == 1
+        assert all(end.closed is None for end in ends)
 
     play(scenario)
 

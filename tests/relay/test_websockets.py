@@ -1,6 +1,7 @@
 """WebSocket handshakes, and the byte pipe behind a 101."""
 
 import hashlib
+import socket
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def switch_and_echo(request: Any) -> None:
 
 
 @pytest.mark.parametrize("sni", [None, "app.example.com"])
-def test_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) -> None:
+def test_c01_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) -> None:
     data = bytes(range(256)) * 16_384
 
     async def scenario(world: Any) -> None:
@@ -52,7 +53,41 @@ def test_after_a_101_bytes_pass_unchanged_both_ways(play: Any, sni: str | None) 
     play(scenario)
 
 
-def test_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: Any) -> None:
+@pytest.mark.parametrize("sni", [None, "app.example.com"])
+def test_c01_a_visitor_who_pauses_a_pipe_keeps_it_and_costs_a_window(
+    play: Any, wait_until: Any, sni: str | None
+) -> None:
+    data = bytes(range(256)) * 120_000
+
+    def pour(request: Any) -> None:
+        request.stream.send_head(ResponseHead(101, fields=ACCEPT))
+        request.stream.write(data)
+
+    async def scenario(world: Any) -> None:
+        connector = await world.connector(["app.example.com"], handler=pour)
+        visitor = await world.visitor(sni=sni)
+        visitor.send(HANDSHAKE)
+        assert (await visitor.head()).status == 101
+        visitor.writer.transport.pause_reading()
+        (line,) = world.edge.visitors
+        await wait_until(lambda: line.congested, "congestion")
+        world.edge.stop()
+        for _ in range(5):
+            world.edge.wheel.advance(world.edge.wheel.now + 2 * world.edge.stall_ticks)
+        assert connector.requests[0].reset is None
+        assert world.edge.counters.limits_reached["reader"] == 0
+        sock = line._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert line._transport.get_write_buffer_size() < 1 << 20, "what is held for a visitor who does not read"
+        visitor.writer.transport.resume_reading()
+        assert hashlib.sha256(await visitor.exactly(len(data))).digest() == hashlib.sha256(data).digest()
+
+    play(scenario)
+
+
+def test_c03_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -70,7 +105,7 @@ def test_bytes_ahead_of_the_101_are_held_and_follow_it(play: Any, wait_until: An
     play(scenario)
 
 
-def test_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
+def test_c03_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: None)
         visitor = await world.visitor()
@@ -88,7 +123,7 @@ def test_bytes_ahead_of_the_101_are_bounded(play: Any, wait_until: Any) -> None:
 
 
 @pytest.mark.parametrize("early", [b"", b"GET /smuggled HTTP/1.1\r\nHost: app.example.com\r\n\r\n"])
-def test_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) -> None:
+def test_c02_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=lambda request: request.respond(403, b"no"))
         visitor = await world.visitor()
@@ -117,7 +152,7 @@ def test_a_refused_handshake_is_an_ordinary_response(play: Any, early: bytes) ->
     ],
     ids=["HTTP/1.0", "no Connection", "POST", "h2c"],
 )
-def test_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes) -> None:
+def test_c03_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
@@ -128,7 +163,7 @@ def test_what_is_no_handshake_is_an_ordinary_request(play: Any, handshake: bytes
     play(scenario)
 
 
-def test_half_closes_pass_in_both_directions(play: Any, wait_until: Any) -> None:
+def test_c01_half_closes_pass_in_both_directions(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         connector = await world.connector(["app.example.com"], handler=switch_and_echo)
         connector.on_body = lambda request: None
@@ -170,7 +205,7 @@ def test_a_reset_on_either_side_reaches_the_other(play: Any, wait_until: Any) ->
     play(scenario)
 
 
-def test_an_idle_pipe_outlives_the_deadlines_of_http(play: Any) -> None:
+def test_c01_an_idle_pipe_outlives_the_deadlines_of_http(play: Any) -> None:
     async def scenario(world: Any) -> None:
         await world.connector(["app.example.com"], handler=switch_and_echo)
         visitor = await world.visitor()

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import looptime
+import pytest
 
 from culvert_protocol.frames import FrameType, encode_frame
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.messages import Hello
 from culvert_protocol.stream import Stream
-from culvert_transport.link import DEAD_AFTER, SessionLink
+from culvert_transport.link import LATE, SessionLink
 
 T = TypeVar("T")
 
@@ -145,18 +146,85 @@ def test_frames_of_one_turn_leave_as_one_write() -> None:
     run(scenario)
 
 
-def test_a_peer_that_falls_silent_is_dead_after_three_seconds() -> None:
+@pytest.mark.parametrize("spoke_at", [0.0, 0.3, 0.9, 1.1, 1.7])
+def test_a6_a7_a_peer_that_falls_silent_is_dead_within_three_seconds_of_its_last_byte(spoke_at: float) -> None:
     async def scenario() -> float:
         a, b = socket.socketpair()
         _link, owner, _ = await link_to(a, relay=True)
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(spoke_at)
+        b.sendall(encode_frame(0, FrameType.HELLO, Hello(proof="p").encode()))
+        await owner.greeted.wait()
         start = loop.time()
         reason = await owner.closed
         assert "nothing heard" in reason
         b.close()
         return loop.time() - start
 
-    assert DEAD_AFTER <= run_without_waiting(scenario) <= DEAD_AFTER + 1.5
+    assert 3.0 - LATE - 0.01 <= run_without_waiting(scenario) <= 3.0
+
+
+def test_a6_a7_without_a_limit_to_silence_a_black_hole_would_never_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        await asyncio.sleep(60)
+        assert not owner.closed.done()
+        link.close("done")
+        b.close()
+
+    monkeypatch.setattr("culvert_transport.link.DEAD_AFTER", 1e9)
+    run_without_waiting(scenario)
+
+
+def test_a10_with_less_patience_than_a_round_trip_a_slow_network_would_be_taken_for_a_dead_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> str:
+        a, b = socket.socketpair()
+        _link, owner, _ = await link_to(a, relay=True)
+        _, _, _ = await link_to(b, relay=False)
+        return await owner.closed
+
+    monkeypatch.setattr("culvert_transport.link.DEAD_AFTER", 0.2)
+    assert "nothing heard" in run_without_waiting(scenario)
+
+
+def test_a12_without_tls_a_flipped_bit_would_reach_the_other_end_as_data() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        c, d = socket.socketpair()
+        relay, relay_owner, _ = await link_to(a, relay=True)
+        _connector, connector_owner, _ = await link_to(d, relay=False)
+        body = bytes(50_000)
+
+        async def passing(source: socket.socket, to: socket.socket, *, flip: bool) -> None:
+            loop = asyncio.get_running_loop()
+            for one in (source, to):
+                one.setblocking(False)
+            passed = 0
+            while data := await loop.sock_recv(source, 65_536):
+                if flip and passed < 20_000 <= passed + len(data):
+                    at = 20_000 - passed
+                    data = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+                passed += len(data)
+                await loop.sock_sendall(to, data)
+
+        tasks = [asyncio.create_task(passing(b, c, flip=True)), asyncio.create_task(passing(c, b, flip=False))]
+        await relay_owner.greeted.wait()
+        relay.session.open(Open(kind=Kind.HTTP), relay_owner, body, fin=True)
+        await connector_owner.ended.wait()
+        assert len(connector_owner.received) == len(body)
+        assert connector_owner.received != body
+        relay.close("done")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await connector_owner.closed if connector_owner.closed.done() else None
+        for sock in (b, c):
+            sock.close()
+
+    run(scenario)
 
 
 def test_a_peer_that_answers_pings_stays_and_its_round_trip_is_known() -> None:
@@ -199,7 +267,27 @@ def test_a_process_that_slept_itself_reads_before_it_judges() -> None:
         link._timer.cancel()
         link._due = asyncio.get_running_loop().time()
         link._beat()
-        assert "nothing heard" in await owner.closed
+        assert await owner.closed == "nothing heard for 120.00 s, 59.00 s of which this process itself slept"
+        b.close()
+
+    run(scenario)
+
+
+def test_a_process_that_is_always_late_gives_a_silent_peer_up_all_the_same() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        beats = 0
+        while not owner.closed.done():
+            # No heartbeat of this process ever comes in time.
+            assert link._timer is not None
+            link._timer.cancel()
+            link._due -= 2.0
+            link._heard -= 1.0
+            link._beat()
+            beats += 1
+            assert beats < 10
+        assert "of which this process itself slept" in owner.closed.result()
         b.close()
 
     run(scenario)

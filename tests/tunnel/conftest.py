@@ -77,16 +77,24 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = REA
 
 
 class Process:
-    """One culvert process, its log as JSON lines in a file."""
+    """One culvert process, its log as JSON lines in a file, its status and metrics at the port `admin`.
 
-    def __init__(self, name: str, folder: Path, *arguments: str) -> None:
+    `without`: Python that it runs first, which takes one of its defences away.
+    """
+
+    admin: int
+
+    def __init__(self, name: str, folder: Path, *arguments: str, without: str = "") -> None:
         self.name = name
         self.path = folder / f"{name}.log"
         self.expected = 0
         environment = {**os.environ, "CULVERT_LOG_FORMAT": "json", "CULVERT_LOG_LEVEL": "info", "HOME": str(folder)}
+        program = [str(CULVERT)]
+        if without:
+            program = [sys.executable, "-c", f"{without}\nfrom culvert_cli.main import main\nraise SystemExit(main())"]
         with self.path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*DIES_WITH_US, str(CULVERT), *arguments],
+                [*DIES_WITH_US, *program, *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -145,15 +153,32 @@ class Process:
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         return (int(lines[0].split(" ")[1]) if lines[0] else 0), body, fields
 
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's series: 0 while there is none of its labels yet."""
+        _, body, _ = await self.fetch(self.admin, "/metrics")
+        text = body.decode()
+        assert f"# TYPE {name} " in text, f"there is no metric {name}"
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
 
 class Relay(Process):
     """`culvert relay run`; `http`, `https`, `tunnel` and `admin` are its ports."""
 
-    def __init__(self, name: str, folder: Path, ports: Mapping[str, int], issuers: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        ports: Mapping[str, int],
+        issuers: list[dict[str, Any]],
+        *,
+        without: str = "",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.ports = ports
         self.http, self.https, self.tunnel = ports["http"], ports["https"], ports["tunnel"]
         self.admin = ports["admin"]
-        config = {
+        whole = {
             "id": name,
             "serverNames": ["localhost"],
             "listen": {
@@ -162,10 +187,11 @@ class Relay(Process):
             },
             "tls": {"certificateDir": "./certs"},
             "issuers": issuers,
+            **(config or {}),
         }
         path = folder / f"{name}.yml"
-        path.write_text(yaml.safe_dump(config))
-        super().__init__(name, folder, "relay", "run", "--config", str(path))
+        path.write_text(yaml.safe_dump(whole))
+        super().__init__(name, folder, "relay", "run", "--config", str(path), without=without)
 
     async def ready(self) -> None:
         await until(self._ready, f"{self.name} is ready")
@@ -178,23 +204,15 @@ class Relay(Process):
         status, body, _ = await self.fetch(self.admin, "/v1/sessions")
         return list(json.loads(body)["sessions"]) if status == 200 else []
 
-    async def metric(self, name: str) -> float:
-        """The sum of a metric's series: 0 while there is none of its labels yet."""
-        _, body, _ = await self.fetch(self.admin, "/metrics")
-        text = body.decode()
-        assert f"# TYPE {name} " in text, f"there is no metric {name}"
-        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
 
 class Connector(Process):
     """`culvert tunnel run` with a config.yml of its own."""
 
-    def __init__(self, name: str, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, folder: Path, config: Mapping[str, Any], *, without: str = "") -> None:
         self.config = dict(config)
         self.config_path = folder / f"{name}.config.yml"
         self.write(self.config)
-        super().__init__(name, folder, "tunnel", "--config", str(self.config_path), "run")
+        super().__init__(name, folder, "tunnel", "--config", str(self.config_path), "run", without=without)
 
     def write(self, config: Mapping[str, Any] | str) -> None:
         """Replaces config.yml as an editor does, in one step."""
@@ -326,10 +344,10 @@ class Tunnel:
             self.add_connector(**config)
         await asyncio.gather(*(one.ready() for one in (*self.relays, *self.connectors)))
 
-    def add_relay(self) -> Relay:
-        """Starts a relay on ports of its own."""
+    def add_relay(self, *, without: str = "", config: Mapping[str, Any] | None = None) -> Relay:
+        """Starts a relay on ports of its own; `config`: more keys of its file; `without`: see `Process`."""
         ports = {door: free_port() for door in ("http", "https", "tunnel", "admin")}
-        relay = Relay(f"relay-{next(self._names)}", self.folder, ports, self.issuers)
+        relay = Relay(f"relay-{next(self._names)}", self.folder, ports, self.issuers, without=without, config=config)
         self.relays.append(relay)
         return relay
 
@@ -349,9 +367,10 @@ class Tunnel:
         grace: str = "10s",
         relay: list[str] | None = None,
         via: list[int] | None = None,
+        without: str = "",
     ) -> Connector:
         """Starts a connector; without `ingress` every name goes to the origin "app". `via`: the ports it dials instead
-        of the relays' own."""
+        of the relays' own. `without`: see `Process`."""
         config = {
             "tunnel": "test",
             "credentials-file": str(credentials or self.credentials_path),
@@ -363,7 +382,7 @@ class Tunnel:
             "grace-period": grace,
             "ingress": ingress or [{"service": self.url("app")}],
         }
-        connector = Connector(f"connector-{next(self._names)}", self.folder, config)
+        connector = Connector(f"connector-{next(self._names)}", self.folder, config, without=without)
         self.connectors.append(connector)
         return connector
 

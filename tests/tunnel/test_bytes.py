@@ -180,7 +180,7 @@ def test_an_event_of_a_stream_arrives_before_the_next_is_made(shared: Any) -> No
     asyncio.run(scenario())
 
 
-def test_100_continue_comes_from_the_origin_before_the_body_is_sent(shared: Any) -> None:
+def test_b07_100_continue_comes_from_the_origin_before_the_body_is_sent(shared: Any) -> None:
     async def echo(request: web.Request) -> web.Response:  # aiohttp sends 100 when the handler's route is found
         return web.Response(body=await request.read())
 
@@ -198,7 +198,7 @@ def test_100_continue_comes_from_the_origin_before_the_body_is_sent(shared: Any)
     asyncio.run(scenario())
 
 
-def test_100_continue_comes_from_the_connector_when_the_origin_is_silent(shared: Any) -> None:
+def test_b07_100_continue_comes_from_the_connector_when_the_origin_is_silent(shared: Any) -> None:
     async def scenario() -> None:
         async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(heard.body), heard.body))
@@ -214,7 +214,7 @@ def test_100_continue_comes_from_the_connector_when_the_origin_is_silent(shared:
     asyncio.run(scenario())
 
 
-def test_an_early_final_answer_ends_an_upload_without_100_and_closes(shared: Any) -> None:
+def test_b07_an_early_final_answer_ends_an_upload_without_100_and_closes(shared: Any) -> None:
     async def scenario() -> None:
         served = asyncio.Event()
 
@@ -250,7 +250,7 @@ def test_an_early_final_answer_ends_an_upload_without_100_and_closes(shared: Any
     asyncio.run(scenario())
 
 
-def test_103_reaches_the_visitor_before_the_response(shared: Any) -> None:
+def test_b07_103_reaches_the_visitor_before_the_response(shared: Any) -> None:
     go = asyncio.Event()
 
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
@@ -283,7 +283,7 @@ def test_103_reaches_the_visitor_before_the_response(shared: Any) -> None:
         ("GET", b'HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nETag: "x"\r\n\r\n', "1234"),
     ],
 )
-def test_a_response_without_a_body_leaves_the_connection_in_step(
+def test_b08_a_response_without_a_body_leaves_the_connection_in_step(
     shared: Any, method: str, head: bytes, length: str | None
 ) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
@@ -299,7 +299,7 @@ def test_a_response_without_a_body_leaves_the_connection_in_step(
     asyncio.run(scenario())
 
 
-def test_fields_of_a_response_keep_their_order_case_and_repetition_and_bodies_their_coding(shared: Any) -> None:
+def test_b11_fields_of_a_response_keep_their_order_case_and_repetition_and_bodies_their_coding(shared: Any) -> None:
     gzip = bytes.fromhex("1f8b08000000000000ff4b4c4a0600c241243503000000")
 
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
@@ -325,7 +325,7 @@ def test_fields_of_a_response_keep_their_order_case_and_repetition_and_bodies_th
     asyncio.run(scenario())
 
 
-def test_a_close_delimited_response_is_chunked_for_1_1_and_until_close_for_1_0(shared: Any) -> None:
+def test_b11_a_close_delimited_response_is_chunked_for_1_1_and_until_close_for_1_0(shared: Any) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.0 200 OK\r\n\r\npart one, ")
         await writer.drain()

@@ -41,7 +41,7 @@ def test_one_connection_serves_several_hosts(shared: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_pipelined_requests_are_answered_in_order(shared: Any) -> None:
+def test_b07_pipelined_requests_are_answered_in_order(shared: Any) -> None:
     """The first is answered last by its origin; bodies between the requests keep their place."""
     go = asyncio.Event()
 
@@ -119,7 +119,7 @@ BROKEN_CHUNKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_b_a_head_with_two_meanings_is_refused_and_what_follows_is_never_heard(shared: Any, name: str) -> None:
+def test_b01_a_head_with_two_meanings_is_refused_and_what_follows_is_never_heard(shared: Any, name: str) -> None:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin:
             async with shared.visitor() as visitor:
@@ -137,7 +137,7 @@ def test_b_a_head_with_two_meanings_is_refused_and_what_follows_is_never_heard(s
 
 
 @pytest.mark.parametrize("name", BROKEN_CHUNKS)
-def test_b_a_broken_chunk_ends_the_request_and_the_connection(shared: Any, name: str) -> None:
+def test_b02_a_broken_chunk_ends_the_request_and_the_connection(shared: Any, name: str) -> None:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin:
             async with shared.visitor() as visitor:
@@ -155,7 +155,7 @@ def test_b_a_broken_chunk_ends_the_request_and_the_connection(shared: Any, name:
     asyncio.run(scenario())
 
 
-def test_b_the_body_of_a_post_that_asks_for_an_upgrade_is_never_a_request(shared: Any) -> None:
+def test_b03_the_body_of_a_post_that_asks_for_an_upgrade_is_never_a_request(shared: Any) -> None:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin, shared.visitor() as visitor:
             visitor.send(
@@ -172,7 +172,7 @@ def test_b_the_body_of_a_post_that_asks_for_an_upgrade_is_never_a_request(shared
     asyncio.run(scenario())
 
 
-def test_b_bodies_of_get_and_delete_are_framed_like_others(shared: Any) -> None:
+def test_b08_bodies_of_get_and_delete_are_framed_like_others(shared: Any) -> None:
     async def scenario() -> None:
         async with shared.raw_origin(ok) as origin, shared.visitor() as visitor:
             for method in (b"GET", b"DELETE", b"MKCALENDAR"):
@@ -200,7 +200,7 @@ def test_b_bodies_of_get_and_delete_are_framed_like_others(shared: Any) -> None:
         b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n",
     ],
 )
-def test_b_a_response_with_two_meanings_is_a_502(shared: Any, answer: bytes) -> None:
+def test_b11_a_response_with_two_meanings_is_a_502(shared: Any, answer: bytes) -> None:
     async def write(heard: Any, writer: asyncio.StreamWriter) -> None:
         if heard.target == "/bad":
             writer.write(answer)
@@ -218,7 +218,7 @@ def test_b_a_response_with_two_meanings_is_a_502(shared: Any, answer: bytes) -> 
     asyncio.run(scenario())
 
 
-def test_b_bytes_behind_a_response_never_become_the_next_one(shared: Any) -> None:
+def test_b08_bytes_behind_a_response_never_become_the_next_one(shared: Any) -> None:
     async def write(heard: Any, writer: asyncio.StreamWriter) -> None:
         extra = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged" if heard.target == "/two" else b""
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + extra)

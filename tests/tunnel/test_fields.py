@@ -16,7 +16,7 @@ LIES = (
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_forwarding_fields_are_the_relays_own(shared: Any, tls: bool) -> None:
+def test_b10_forwarding_fields_are_the_relays_own(shared: Any, tls: bool) -> None:
     async def scenario() -> None:
         heard: list[Any] = []
 
@@ -39,7 +39,7 @@ def test_forwarding_fields_are_the_relays_own(shared: Any, tls: bool) -> None:
     asyncio.run(scenario())
 
 
-def test_what_a_visitor_says_in_the_relays_or_a_hops_name_never_arrives(shared: Any) -> None:
+def test_b09_b10_what_a_visitor_says_in_the_relays_or_a_hops_name_never_arrives(shared: Any) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
@@ -60,7 +60,7 @@ def test_what_a_visitor_says_in_the_relays_or_a_hops_name_never_arrives(shared: 
     asyncio.run(scenario())
 
 
-def test_an_origin_cannot_speak_in_the_relays_name(shared: Any) -> None:
+def test_b10_an_origin_cannot_speak_in_the_relays_name(shared: Any) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(
             b"HTTP/1.1 503 Service Unavailable\r\nCulvert-Error: relay; lies\r\nCULVERT-Nonce: x\r\nX-Kept: yes\r\n"

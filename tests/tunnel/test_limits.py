@@ -22,7 +22,7 @@ async def ok(request: web.Request) -> web.Response:
     ],
     ids=["10 KiB target", "20 KiB field", "250 fields", "40 KiB of head"],
 )
-def test_b_a_head_beyond_the_limits_is_refused_by_the_relay(
+def test_b06_a_head_beyond_the_limits_is_refused_by_the_relay(
     shared: Any, request_line: str, fields: str, status: int
 ) -> None:
     async def scenario() -> None:
@@ -36,7 +36,7 @@ def test_b_a_head_beyond_the_limits_is_refused_by_the_relay(
     asyncio.run(scenario())
 
 
-def test_b_an_8000_byte_target_and_a_large_head_pass(shared: Any) -> None:
+def test_b06_an_8000_byte_target_and_a_large_head_pass(shared: Any) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         body = str(len(heard.target)).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -50,7 +50,7 @@ def test_b_an_8000_byte_target_and_a_large_head_pass(shared: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_b_a_slow_head_is_a_408_after_ten_seconds_whatever_trickles_in(shared: Any) -> None:
+def test_b12_a_slow_head_is_a_408_after_ten_seconds_whatever_trickles_in(shared: Any) -> None:
     """The deadline is the whole head's: a byte now and then does not put it off."""
 
     async def drip(visitor: Any) -> None:

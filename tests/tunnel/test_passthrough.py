@@ -23,7 +23,7 @@ def origin_tls(tmp_path: Path, certificate_maker: Callable[[Path, list[str]], No
     return context
 
 
-def test_tls_reaches_the_origin_undecrypted_beside_https_at_the_same_port(
+def test_c04_tls_reaches_the_origin_undecrypted_beside_https_at_the_same_port(
     shared: Any, origin_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """The visitor sees the origin's own certificate, which the relay never had, and every byte is exact."""

@@ -34,7 +34,7 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_a_thousand_messages_and_a_large_one_come_back_unchanged(shared: Any, tls: bool) -> None:
+def test_c01_ten_thousand_messages_and_a_large_one_come_back_unchanged(shared: Any, tls: bool) -> None:
     large = random.Random(1).randbytes(1 << 20)
 
     async def scenario() -> None:
@@ -46,12 +46,12 @@ def test_a_thousand_messages_and_a_large_one_come_back_unchanged(shared: Any, tl
             assert socket.protocol == "chat"
 
             async def send() -> None:
-                for number in range(1_000):
+                for number in range(10_000):
                     await socket.send_str(f"message {number}")
                 await socket.send_bytes(large)
 
             sending = asyncio.create_task(send())
-            for number in range(1_000):
+            for number in range(10_000):
                 assert await socket.receive_str() == f"message {number}"
             assert await socket.receive_bytes() == large
             await sending
@@ -59,7 +59,7 @@ def test_a_thousand_messages_and_a_large_one_come_back_unchanged(shared: Any, tl
     asyncio.run(scenario())
 
 
-def test_large_messages_in_both_directions_at_once(shared: Any) -> None:
+def test_c01_large_messages_in_both_directions_at_once(shared: Any) -> None:
     data = random.Random(2).randbytes(16 << 20)
 
     async def handler(request: web.Request) -> web.WebSocketResponse:
@@ -86,7 +86,7 @@ def test_large_messages_in_both_directions_at_once(shared: Any) -> None:
 
 
 @pytest.mark.parametrize("by", ["visitor", "origin"])
-def test_close_codes_are_the_same_at_both_ends(shared: Any, by: str) -> None:
+def test_c01_close_codes_are_the_same_at_both_ends(shared: Any, by: str) -> None:
     """Each end says why in a code of its own, and the other end reads exactly that."""
     seen: asyncio.Queue[tuple[int | None, Any]] = asyncio.Queue()
 
@@ -119,7 +119,7 @@ def test_close_codes_are_the_same_at_both_ends(shared: Any, by: str) -> None:
     asyncio.run(scenario())
 
 
-def test_bytes_before_101_are_held_and_arrive_behind_it_in_order(shared: Any) -> None:
+def test_c03_bytes_before_101_are_held_and_arrive_behind_it_in_order(shared: Any) -> None:
     early = random.Random(3).randbytes(30_000)
 
     async def scenario() -> None:
@@ -159,7 +159,7 @@ def test_bytes_before_101_are_held_and_arrive_behind_it_in_order(shared: Any) ->
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"403 Forbidden", b"426 Upgrade Required"])
-def test_a_handshake_that_is_not_switched_gets_an_ordinary_response(shared: Any, status: bytes) -> None:
+def test_c02_a_handshake_that_is_not_switched_gets_an_ordinary_response(shared: Any, status: bytes) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         if heard.target == "/ws":
             writer.write(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nno" % status)
@@ -193,7 +193,7 @@ def test_a_handshake_that_is_not_switched_gets_an_ordinary_response(shared: Any,
         (SWITCH + b"Sec-WebSocket-Protocol: never-asked\r\n", "wrong_websocket_protocol"),
     ],
 )
-def test_a_101_that_does_not_answer_the_handshake_is_a_502(shared: Any, answer: bytes, reason: str) -> None:
+def test_c02_a_101_that_does_not_answer_the_handshake_is_a_502(shared: Any, answer: bytes, reason: str) -> None:
     async def write(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(answer + b"\r\nbytes that must not pass")
 
@@ -217,7 +217,7 @@ def test_a_101_that_does_not_answer_the_handshake_is_a_502(shared: Any, answer: 
     ],
     ids=["1.0", "no connection option", "post", "h2c"],
 )
-def test_what_is_no_handshake_is_an_ordinary_request_without_upgrade(shared: Any, request_head: bytes) -> None:
+def test_c03_what_is_no_handshake_is_an_ordinary_request_without_upgrade(shared: Any, request_head: bytes) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 

@@ -11,6 +11,7 @@ _BEGINNINGS: Final = (
     ("connection closed", "peer_closed"),
     ("the peer closed the connection", "peer_closed"),
     ("nothing heard", "timeout"),
+    ("its data path is stuck", "timeout"),
     ("no HELLO", "timeout"),
     ("the relay sent no HELLO", "timeout"),
     ("replaced by generation", "replaced"),

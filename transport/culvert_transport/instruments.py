@@ -15,7 +15,21 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-ROUND_TRIP_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+ROUND_TRIP_BUCKETS: Final[tuple[float, ...]] = (
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
 """Seconds of a round trip between connector and relay; beyond three the session is dead."""
 OTHER: Final = "_other"
 """The label of everything beyond the bound on labels; no tunnel can have this name, and no rule should."""

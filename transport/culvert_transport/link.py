@@ -2,8 +2,8 @@
 
 Responsible for coalescing (what one loop turn queues leaves as one write), backpressure between transport and
 session, the heartbeat and noticing a dead peer. Decides nothing about streams or routes.
-Invariants: no task and no timer per frame; reading is never paused for one stream; a session that hears nothing
-for DEAD_AFTER seconds ends, unless this very process was the one that slept.
+Invariants: no task and no timer per frame; reading is never paused for one stream; a session that hears nothing ends
+within three seconds; where this very process was the one that slept, it reads for one more beat first, and only one.
 """
 
 import asyncio
@@ -18,9 +18,14 @@ from culvert_protocol.session import Session
 from culvert_transport.sockets import tune
 
 PING_EVERY: Final = 1.0
-DEAD_AFTER: Final = 3.0
 LATE: Final = 0.25
 """A heartbeat timer this late means that this process was stopped or starved: read first, judge later."""
+DEAD_AFTER: Final = 3.0 - LATE
+"""Seconds of silence that end a session: within 3 s, be the timer as late as it may."""
+_EARLY: Final = 0.001
+"""Timers of uvloop may come a millisecond before their time."""
+FAREWELL: Final = 3.0
+"""Seconds for a peer to take the last words."""
 HIGH_WATER: Final = 256 * 1024
 LOW_WATER: Final = 64 * 1024
 ALLOWANCE: Final = Allowance()
@@ -60,6 +65,8 @@ class SessionLink(asyncio.Protocol):
         self._heard = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._ping_due = 0.0
+        self._slept = 0.0
         self._ending = False
         self._lost = asyncio.Event()
 
@@ -72,7 +79,8 @@ class SessionLink(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         tune(transport)
         self._heard = self._loop.time()
-        self._arm(PING_EVERY)
+        self._ping_due = self._heard + PING_EVERY
+        self._arm(self._ping_due)
         if leftover:
             self.data_received(leftover)
         if self._outbox.ready:
@@ -140,20 +148,30 @@ class SessionLink(asyncio.Protocol):
             if outbox.ready:
                 self._schedule()
 
-    def _arm(self, delay: float) -> None:
-        self._due = self._loop.time() + delay
-        self._timer = self._loop.call_at(self._due, self._beat)
+    def _arm(self, due: float) -> None:
+        self._due = due
+        self._timer = self._loop.call_at(due, self._beat)
 
     def _beat(self) -> None:
         self._timer = None
         now = self._loop.time()
-        if now - self._due <= LATE and now - self._heard > DEAD_AFTER:
-            self._abort(f"nothing heard for {DEAD_AFTER:g} s")
+        late = now - self._due
+        silence = now - self._heard
+        if silence < DEAD_AFTER - _EARLY:
+            self._slept = 0.0
+        elif late > LATE and not self._slept:
+            # Late ourselves: what the peer sent meanwhile still waits in the socket and is read before the next beat.
+            self._slept = late
+            self._ping_due = now
+        else:
+            itself = f", {self._slept:.2f} s of which this process itself slept" if self._slept else ""
+            self._abort(f"nothing heard for {silence:.2f} s{itself}")
             return
-        self.session.ping(_TOKEN.pack(now))
-        self.session.settle()
-        # Late ourselves: what the peer sent meanwhile still waits in the socket and is read before the next beat.
-        self._arm(PING_EVERY)
+        if now >= self._ping_due - _EARLY:
+            self.session.ping(_TOKEN.pack(now))
+            self.session.settle()
+            self._ping_due = now + PING_EVERY
+        self._arm(self._ping_due if self._slept else min(self._ping_due, self._heard + DEAD_AFTER))
 
     def _abort(self, reason: str) -> None:
         transport = self._transport
@@ -172,7 +190,7 @@ class SessionLink(asyncio.Protocol):
             transport.write(last)
         transport.close()
         # A peer that reads nothing would keep the farewell, and with it the transport, for ever.
-        self._loop.call_later(DEAD_AFTER, transport.abort)
+        self._loop.call_later(FAREWELL, transport.abort)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

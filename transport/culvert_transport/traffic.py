@@ -12,7 +12,22 @@ from typing import Final
 
 from culvert_transport.instruments import Histogram, Instrument
 
-FIRST_BYTE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+FIRST_BYTE_BUCKETS: Final[tuple[float, ...]] = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 """Seconds until a response begins: from an origin in the same rack to one that computes for half a minute."""
 ERROR_SOURCES: Final = ("none", "visitor", "relay", "session", "connector", "origin")
 """Values of the label `source`: who is to blame for an answer or an end; `none` is an answer that an origin gave

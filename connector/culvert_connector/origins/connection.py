@@ -26,6 +26,7 @@ from culvert_http1.errors import HTTPError
 from culvert_http1.framing import Framing
 from culvert_http1.response import ResponseHead, parse_response_head
 from culvert_protocol.codes import ResetCode
+from culvert_transport.sockets import bound, outgoing
 
 MAX_INFORMATIONAL: Final = 16
 """1xx responses that one request may draw; an origin that sends more is broken."""
@@ -167,6 +168,16 @@ class OriginConnection(asyncio.Protocol):
         """Sends more of the request; when `blocked` is True afterwards, wait for `on_origin_writable`."""
         if self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def outgoing(self) -> int:
+        """Bytes written that the origin has not taken."""
+        return outgoing(self._transport) if self._transport is not None else 0
+
+    def bound(self) -> None:
+        """The origin has proved slow: nothing more is piled up for it in the kernel either."""
+        if self._transport is not None:
+            bound(self._transport)
 
     def pause(self) -> None:
         """Stops reading from the origin until `resume`."""

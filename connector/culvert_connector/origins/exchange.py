@@ -98,6 +98,7 @@ class Exchange:
         "_framing",
         "_head",
         "_head_sent",
+        "_outgoing",
         "_over",
         "_owed",
         "_pending",
@@ -134,6 +135,7 @@ class Exchange:
         self._owed = 0
         self._upload_ended = False
         self._head_sent = False
+        self._outgoing = 0
         self._response_ended = False
         self._over = False
         self._waiting = False
@@ -186,12 +188,24 @@ class Exchange:
         self._wait()
 
     def on_response_timeout(self) -> None:
-        """The origin has the whole request and says nothing: 504. It may be at work, so nothing is sent again."""
+        """The origin has the request and says nothing, or takes no more of it: 504. It may be at work: not again."""
         self._waiting = False
-        connection, self._connection = self._connection, None
+        connection = self._connection
+        stuck = connection is not None and connection.blocked
+        if connection is not None and stuck:
+            before, self._outgoing = self._outgoing, connection.outgoing
+            if before != self._outgoing:
+                # Slow, but it reads.
+                connection.bound()
+                self._wait()
+                return
+        self._connection = None
         if connection is not None:
             connection.abort()
-        self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
+        if stuck:
+            self._fail(ResetCode.ORIGIN_TIMEOUT, "upload_timeout")
+        else:
+            self._fail(ResetCode.ORIGIN_TIMEOUT, "response_timeout")
 
     def on_no_connection(self, code: ResetCode, reason: str) -> None:
         """No origin: 502, 503 or 504 by the code."""
@@ -287,7 +301,8 @@ class Exchange:
         self._count(head.status)
         # An upload that is still under way will be cut short: the visitor's connection cannot be used again.
         close = not self._sent_whole() and self._framing != _NONE
-        record = RecordHead(head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        values = (head.status, _RECORD_FRAMING[head.declared], head.content_length, close, head.fields)
+        record = tuple.__new__(RecordHead, values)
         stream = self._stream
         self.traffic.sent += len(body)
         stream.send_head(record, body, fin=ended)
@@ -310,6 +325,8 @@ class Exchange:
 
     def on_origin_writable(self) -> None:
         """The origin's transport has room again: the visitor may send more."""
+        if self._waiting and not self._upload_ended and self._head.kind == _HTTP:
+            self._stop_expecting()
         owed, self._owed = self._owed, 0
         if owed:
             self._stream.consumed(owed)
@@ -362,8 +379,12 @@ class Exchange:
         self._fail(ResetCode.PROTOCOL_ERROR, reason)
 
     def _sent(self, size: int) -> None:
-        if self._connection is not None and self._connection.blocked:
+        connection = self._connection
+        if connection is not None and connection.blocked:
             self._owed += size
+            if not self._waiting and not self._head_sent:
+                self._outgoing = connection.outgoing
+                self._wait()
         else:
             self._stream.consumed(size)
 

@@ -29,6 +29,7 @@ from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import Contexts, OriginCAError
 from culvert_connector.origins.waits import Waits
 from culvert_protocol.codes import ResetCode
+from culvert_transport.sockets import NOTSENT_LOWAT
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Origins:
 
     def await_response(self, user: ResponseAwaiter, seconds: float) -> None:
         """See `exchange.Connections.await_response`."""
-        loop = asyncio.get_running_loop()
+        loop = self._running()
         self._waits.begin(user, seconds, now=loop.time())
         if self._look is None:
             self._look = loop.call_later(min(seconds, LOOK_EVERY), self._look_at_waits)
@@ -131,10 +132,7 @@ class Origins:
         pool = self._pools.get(key.keep_seconds)
         if pool is None:
             pool = self._pools[key.keep_seconds] = IdlePool(idle_timeout=key.keep_seconds)
-        loop = self._loop
-        if loop is None:
-            # Asked for once: each asking is a system call (getpid) on CPython 3.11.
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._running()
         evicted = pool.give(key, connection, now=loop.time(), per_key=key.keep)
         if evicted is not None:
             evicted.close()
@@ -171,6 +169,13 @@ class Origins:
             await asyncio.sleep(0)
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """The loop, asked for once: each asking is a system call (getpid) on CPython 3.11."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     def _look_at_waits(self) -> None:
         loop = asyncio.get_running_loop()
@@ -262,7 +267,7 @@ class Origins:
                 if not rest:
                     raise
                 continue
-            _keep_alive(transport, target.tcp_keep_alive)
+            _tune(transport, target.tcp_keep_alive)
             return connection
         raise AssertionError("allowed() returns at least one address")
 
@@ -309,9 +314,14 @@ async def _begun(family: int, place: str | tuple[str, int], preamble: bytes) -> 
     return sock
 
 
-def _keep_alive(transport: asyncio.BaseTransport, seconds: float) -> None:
+def _tune(transport: asyncio.BaseTransport, seconds: float) -> None:
     sock = transport.get_extra_info("socket")
-    if sock is None or seconds <= 0:
+    if sock is None:
+        return
+    with suppress(OSError, AttributeError):
+        # An origin that reads slowly holds up the visitor, not megabytes in the kernel.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    if seconds <= 0:
         return
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

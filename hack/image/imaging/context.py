@@ -33,7 +33,7 @@ def files(repository: Path) -> dict[str, Path]:
     for name in ("Dockerfile", *allowed((repository / ".dockerignore").read_text())):
         top = repository / name
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.is_file() and path.suffix not in (".pyc", ".so"):
                 found[str(path.relative_to(repository))] = path
     return dict(sorted(found.items()))
 

@@ -7,6 +7,7 @@ Invariant: never raises; nothing secret is in here, only the names of Secrets' k
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -105,6 +106,12 @@ def _webhook(block: Raw) -> _Parts:
     return "webhook", {"url": text(block.get("url"))}, None, None
 
 
+def _endpoints(block: Raw) -> _Parts:
+    named = {"labels": block.get("labels"), "provider-specific": block.get("providerSpecific")}
+    settings = {key: json.dumps(found, sort_keys=True) for key, value in named.items() if (found := texts(value))}
+    return "endpoints", settings, None, None
+
+
 def _zonefile(block: Raw) -> _Parts:
     return "zonefile", {}, None, key_ref(block.get("configMapRef"), "zone")
 
@@ -124,6 +131,7 @@ BLOCKS = {
     "rfc2136": _rfc2136,
     "cloudflare": _cloudflare,
     "webhook": _webhook,
+    "endpoints": _endpoints,
     "zonefile": _zonefile,
     "memory": _memory,
     "plugin": _plugin,

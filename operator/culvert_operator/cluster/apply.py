@@ -67,6 +67,7 @@ class Hand:
             return None
         store.wrote(raw)
         outcome.written += 1
+        _wrote(kind, key)
         return raw
 
     async def _again(self, kind: Kind, key: ObjectKey, outcome: Outcome) -> Object | None:
@@ -141,6 +142,7 @@ class Hand:
         outcome.accepted.add(op.key)
         if held is None or version_of(held) != version_of(raw):
             outcome.written += 1
+            _wrote(kind, key)
         else:
             # The server sees no difference where the planner does: planning again would not see less of it.
             fields = {"kind": kind.name, "object": str(key)}
@@ -165,3 +167,7 @@ class Hand:
         kind = kinds.BY_NAME[op.kind]
         request = self._client.patch(kind, *op.key, op.patch, subresource="status")
         return await self._write(kind, op.key, request, outcome) is not None
+
+
+def _wrote(kind: Kind, key: ObjectKey) -> None:
+    _log.debug("written", extra={"fields": {"kind": kind.name, "object": str(key).removeprefix("/")}})

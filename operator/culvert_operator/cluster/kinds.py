@@ -50,6 +50,8 @@ AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpod
 POD = Kind("Pod", "", "v1", "pods")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+DNS_ENDPOINT = Kind("DNSEndpoint", "externaldns.k8s.io", "v1alpha1", "dnsendpoints")
+"""external-dns's; its definition is not culvert's and may be missing."""
 
 ALL = (
     TUNNEL,
@@ -68,6 +70,7 @@ ALL = (
     POD,
     EVENT,
     LEASE,
+    DNS_ENDPOINT,
 )
 BY_NAME = {kind.name: kind for kind in ALL}
 

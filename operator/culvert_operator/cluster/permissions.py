@@ -5,8 +5,9 @@ Must not know: how the chart is templated.
 Invariant: every request that the operator makes is allowed by a line of this table; a test on a real API server runs
 the operator with exactly these rules.
 
-Scopes: ``cluster`` (a ClusterRole bound everywhere), ``tunnels`` (a Role in each of ``--tunnel-namespaces``, or the
-ClusterRole when that is ``*``), ``own`` (a Role in the operator's namespace). ``names`` restricts a rule to objects.
+Scopes: ``cluster`` (a ClusterRole bound everywhere), ``watched`` (that ClusterRole, or with ``--watch-namespaces`` a
+Role in each of them and of the Tunnels'), ``tunnels`` (a Role in each of ``--tunnel-namespaces``, or the ClusterRole
+when that is ``*``), ``own`` (a Role in the operator's namespace). ``names`` restricts a rule to objects.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Scope = Literal["cluster", "tunnels", "own"]
+Scope = Literal["cluster", "watched", "tunnels", "own"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ RBAC = "rbac.authorization.k8s.io"
 LEASES = "coordination.k8s.io"
 
 RULES: tuple[Rule, ...] = (
-    Rule("cluster", CULVERT, ("tunnels", "tunnelbindings"), (*READ, "patch"), "the finalizer culvert.dev/cleanup"),
-    Rule("cluster", CULVERT, ("tunnels/status", "tunnelbindings/status"), ("patch",), "conditions"),
+    Rule("watched", CULVERT, ("tunnels", "tunnelbindings"), (*READ, "patch"), "the finalizer culvert.dev/cleanup"),
+    Rule("watched", CULVERT, ("tunnels/status", "tunnelbindings/status"), ("patch",), "conditions"),
     Rule("cluster", CULVERT, ("hostnameclaims",), (*READ, "create", "update", "delete"), "who holds which hostname"),
     Rule("cluster", "", ("namespaces",), ("list", "watch"), "labels that grants select, and namespaces that go"),
-    Rule("cluster", "", ("services",), ("list", "watch"), "ports that rules name"),
-    Rule("cluster", "", ("configmaps",), READ, "CA certificates that rules name (watched by metadata only)"),
-    Rule("cluster", "events.k8s.io", ("events",), ("create",), "transitions, for kubectl describe"),
+    Rule("watched", "", ("services",), ("list", "watch"), "ports that rules name"),
+    Rule("watched", "", ("configmaps",), READ, "CA certificates that rules name (watched by metadata only)"),
+    Rule("watched", "events.k8s.io", ("events",), ("create",), "transitions, for kubectl describe"),
     Rule("tunnels", "", ("pods",), ("list", "watch"), "connectors to be asked for their status"),
     Rule(
         "tunnels",
@@ -61,8 +62,24 @@ RULES: tuple[Rule, ...] = (
         (*READ, "create", "patch", "delete"),
         "a Tunnel's child, which goes when autoscaling is no longer asked for",
     ),
+    Rule(
+        "tunnels",
+        "externaldns.k8s.io",
+        ("dnsendpoints",),
+        ("list", "create", "patch", "delete"),
+        "records of Tunnels whose dns.endpoints hands them to external-dns",
+    ),
     Rule("own", LEASES, ("leases",), ("create",), "the election of a leader"),
     Rule("own", LEASES, ("leases",), ("get", "update"), "the election of a leader", ("culvert-operator",)),
+    Rule(
+        "own",
+        "apps",
+        ("deployments",),
+        ("get", "patch"),
+        "stopping itself before it is uninstalled",
+        ("culvert-operator",),
+    ),
+    Rule("own", "", ("secrets", "configmaps"), ("list",), "whether Helm is uninstalling the release, by its record"),
     Rule("own", "", ("secrets", "configmaps"), ("create",), "the issuer's key and the relay's certificate, once"),
     Rule(
         "own",

@@ -40,6 +40,9 @@ GRACE = 15.0
 PATIENCE = 1.3
 """A watch without a byte for so many times the seconds that the server was asked for has fallen silent."""
 
+GONE_SECONDS = 10.0
+"""How often a namespace that is not there is looked at again: it may be made anew, with the operator's rights."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +61,7 @@ class Reflector:
         quiet: float = WATCH_SECONDS * PATIENCE,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
         self._store = store
@@ -69,6 +73,7 @@ class Reflector:
         self._quiet = quiet
         self._backoff = backoff or Backoff(first=0.5, most=30.0, random=random.random)
         self._sleep = sleep
+        self._gone = gone
 
     async def run(self) -> None:
         """Forever; cancel to stop."""
@@ -81,7 +86,12 @@ class Reflector:
                 self._backoff.reset()
             except APIError as error:
                 version = None
-                await self._wait(error)
+                if error.status == 403 and self._gone():
+                    # The rights went with the namespace, and so did what was in it.
+                    self._store.replace((), began=self._store.begin_list(), scope=self._namespace)
+                    await self._sleep(GONE_SECONDS)
+                else:
+                    await self._wait(error)
             except Exception:
                 # A bug in parsing or in a listener must not end the watch of a kind for good, nor spin.
                 _log.exception("watching failed", extra={"fields": {"path": self._path}})

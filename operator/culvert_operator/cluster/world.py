@@ -23,7 +23,7 @@ from culvert_operator.cluster.index import Index
 from culvert_operator.cluster.stores import Held, Object, Store
 from culvert_operator.cluster.watch import PATIENCE, WATCH_SECONDS, Reflector
 from culvert_operator.keys import ObjectKey
-from culvert_operator.options import ANY_NAMESPACE, Options
+from culvert_operator.options import Options
 
 
 class World:
@@ -31,19 +31,18 @@ class World:
 
     def __init__(self, options: Options, changed: Callable[[ObjectKey], None]) -> None:
         self._options = options
-        self._changed = changed
-        allowed = options.tunnel_namespaces or (options.namespace,)
-        # Where Tunnels' children are: everywhere, or in the few namespaces for which RBAC has to be granted.
-        self.scopes: tuple[str | None, ...] = (None,) if ANY_NAMESPACE in allowed else tuple(sorted(set(allowed)))
-        self.tunnels: Store[Tunnel] = Store(kinds.TUNNEL, parse_tunnel)
-        self.bindings: Store[Binding] = Store(kinds.BINDING, parse_binding)
+        self._tell = changed
+        # Everywhere, or in the few namespaces for which RBAC has to be granted.
+        everything, children = options.scopes, options.tunnel_scopes
+        self.tunnels: Store[Tunnel] = Store(kinds.TUNNEL, parse_tunnel, scopes=everything)
+        self.bindings: Store[Binding] = Store(kinds.BINDING, parse_binding, scopes=everything)
         self.claims: Store[Claim] = Store(kinds.CLAIM, parse_claim)
         self.namespaces: Store[Namespace] = Store(kinds.NAMESPACE, parse_namespace)
-        self.services: Store[Service] = Store(kinds.SERVICE, parse_service)
-        self.config_maps: Store[str] = Store(kinds.CONFIG_MAP, _version)
-        self.pods: Store[Object] = Store(kinds.POD, _as_is, scopes=self.scopes)
+        self.services: Store[Service] = Store(kinds.SERVICE, parse_service, scopes=everything)
+        self.config_maps: Store[str] = Store(kinds.CONFIG_MAP, _version, scopes=everything)
+        self.pods: Store[Object] = Store(kinds.POD, _as_is, scopes=children)
         self.children: dict[str, Store[Object]] = {
-            kind.name: Store(kind, _as_is, scopes=self.scopes) for kind in kinds.CHILDREN
+            kind.name: Store(kind, _as_is, scopes=children) for kind in kinds.CHILDREN
         }
         self.index = Index(options)
         self.tunnels.listen(self._on_tunnel)
@@ -73,15 +72,26 @@ class World:
     def reflectors(self, client: Client, watch_seconds: float = WATCH_SECONDS) -> Iterator[Reflector]:
         """What keeps the stores true."""
         reflector = functools.partial(Reflector, client, watch_seconds=watch_seconds, quiet=watch_seconds * PATIENCE)
-        whole: tuple[Store[Any], ...] = (self.tunnels, self.bindings, self.claims, self.namespaces, self.services)
-        for store in whole:
-            yield reflector(store)
-        yield reflector(self.config_maps, metadata_only=True)
-        for scope in self.scopes:
+        yield reflector(self.claims)
+        yield reflector(self.namespaces)
+        for scope in self._options.scopes:
+            yield reflector(self.tunnels, namespace=scope)
+            yield reflector(self.bindings, namespace=scope)
+            yield reflector(self.services, namespace=scope)
+            yield reflector(self.config_maps, namespace=scope, metadata_only=True)
+        for scope in self._options.tunnel_scopes:
             selector = f"{kinds.MANAGED},{kinds.TUNNEL_LABEL}"
-            yield reflector(self.pods, namespace=scope, selector=selector)
+            gone = functools.partial(self._is_gone, scope)
+            yield reflector(self.pods, namespace=scope, selector=selector, gone=gone)
             for store in self.children.values():
-                yield reflector(store, namespace=scope, selector=selector)
+                yield reflector(store, namespace=scope, selector=selector, gone=gone)
+
+    def _is_gone(self, namespace: str | None) -> bool:
+        """Whether a namespace is known not to be there any more, or to be going."""
+        if namespace is None or not self.namespaces.synced.is_set():
+            return False
+        found = self.namespaces.get(ObjectKey("", namespace))
+        return found is None or found.terminating
 
     async def synced(self) -> None:
         """Until every store has had its first list."""
@@ -98,11 +108,16 @@ class World:
         found = set(self.index.tunnels())
         for claim in self.claims:
             found |= relations.tunnels_of_claim(claim)
-        return frozenset(found)
+        return frozenset(key for key in found if self._options.watches(key.namespace))
 
     def bindings_of(self, key: ObjectKey) -> tuple[Binding, ...]:
         """The bindings that concern a Tunnel, in the order of their keys."""
         return self.index.bindings(key)
+
+    def _changed(self, key: ObjectKey) -> None:
+        # Claims are seen of everywhere, and a binding may name any Tunnel: what is another operator's is left alone.
+        if self._options.watches(key.namespace):
+            self._tell(key)
 
     def _mark(self, tunnels: Iterable[ObjectKey]) -> None:
         for tunnel in tunnels:

@@ -142,6 +142,12 @@ REASONS: tuple[Reason, ...] = (
 EVENTS: tuple[tuple[Kind, str, str, str], ...] = (
     (
         _T,
+        "Released",
+        "The operator was uninstalled, or its namespace deleted, while the object was there (also on TunnelBindings).",
+        "The message says what stays. Install the operator again to go on, or delete the object and what is left.",
+    ),
+    (
+        _T,
         "RevocationUndelivered",
         "A relay could not be told that credentials are void: after `culvert.dev/rotate`, or of a Tunnel that went.",
         "Do what the message says. The operator tells it again until those credentials have expired; the ConfigMap "

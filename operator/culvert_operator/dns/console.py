@@ -19,7 +19,7 @@ from culvert_operator.api.dns import BLOCKS, DNSSettings, parse_dns
 from culvert_operator.dns.endpoint import Endpoint, Published
 from culvert_operator.dns.names import check_owner
 from culvert_operator.dns.plan import DNSPlan, DNSView, plan_zones, split_targets
-from culvert_operator.dns.provider import ChangeResult, ProviderConfig, ProviderError, provider
+from culvert_operator.dns.provider import ChangeResult, Objects, ProviderConfig, ProviderError, provider
 from culvert_operator.dns.providers.zonefile import FileText
 from culvert_operator.dns.registry import Registry
 
@@ -100,7 +100,12 @@ class Console:
 
 
 def open_console(
-    file: Path, *, owner: str | None, secret_file: Path | None = None, zone_file: Path | None = None
+    file: Path,
+    *,
+    owner: str | None,
+    secret_file: Path | None = None,
+    zone_file: Path | None = None,
+    objects: Objects | None = None,
 ) -> Console:
     """The console for the ``dns`` block in ``file`` (alone, or in a Tunnel). Raises ConsoleError."""
     block = _block(file)
@@ -114,11 +119,14 @@ def open_console(
         raise ConsoleError(f"The dns block names the Secret {settings.secret.name}; give its value with --secret-file.")
     if settings.config_map is not None and zone_file is None:
         raise ConsoleError("The dns block names a ConfigMap; give the zone's file with --zone-file.")
+    if settings.provider == "endpoints" and objects is None:
+        raise ConsoleError("The dns block hands records to DNSEndpoint objects; say where they are with --namespace.")
     config = ProviderConfig(
         dict(settings.settings),
         settings.zones,
         FileText(zone_file) if zone_file is not None else None,
         FileSecret(secret_file) if secret_file is not None else None,
+        objects,
     )
     try:
         return Console(settings, Registry(provider(settings.provider, config)), owner)

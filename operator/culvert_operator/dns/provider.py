@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from culvert_operator.dns.endpoint import Endpoint, RecordSet
 from culvert_operator.dns.policies import Action
@@ -113,17 +113,39 @@ class Secret(Protocol):
         ...
 
 
+class Objects(Protocol):
+    """external-dns's DNSEndpoint objects of one namespace, as JSON. All raise ProviderError."""
+
+    async def list(self) -> Sequence[Mapping[str, Any]]:
+        """All of them; never a part."""
+        ...
+
+    async def create(self, body: Mapping[str, Any]) -> bool:
+        """Make one; False when there is one of its name."""
+        ...
+
+    async def patch(self, name: str, body: Mapping[str, Any]) -> bool:
+        """Merge into the one that still has the body's uid and resourceVersion; False when it has not."""
+        ...
+
+    async def delete(self, name: str, *, uid: str, version: str) -> bool:
+        """Delete the one that still has this uid and resourceVersion; False when it has not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """What a provider is made from: settings of the Tunnel, and what they point at, if they do.
 
-    ``secret`` is asked before each use, so that a rotated one is taken over. ``text`` is a zone file's.
+    ``secret`` is asked before each use, so that a rotated one is taken over. ``text`` is a zone file's, ``objects``
+    are the cluster's for the provider that writes objects.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     zones: tuple[str, ...] = ()
     text: Text | None = None
     secret: Secret | None = None
+    objects: Objects | None = None
 
 
 Create = Callable[[ProviderConfig], DNSProvider]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from culvert_ingress.document import RelayTarget
 from culvert_operator.api.claim import milliseconds
-from culvert_operator.api.meta import Raw, mapping, texts
+from culvert_operator.api.meta import Raw, integer, mapping, texts
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.options import Options
 from culvert_operator.relations import child
@@ -28,6 +28,7 @@ ROTATED_AT = "culvert.dev/rotated-at"
 """Annotation of the credential Secret: unix seconds; credentials issued before are to be revoked."""
 
 
+ENDING = "Pods that are ending"
 UNTOLD = "RevocationUndelivered"
 """Reason of the Event that tells of relays which did not hear of a revocation."""
 
@@ -36,7 +37,8 @@ UNTOLD = "RevocationUndelivered"
 class Rotation:
     """A rotation that may still matter: older credentials have not expired.
 
-    ``waits_for`` are the Pods that do not report the new credential yet; ``revoked``: the ledger says so already.
+    ``waits_for`` are the Pods that do not report the new credential yet, or serve what they have before they end;
+    ``revoked``: the ledger says so already.
     """
 
     not_before: int
@@ -66,7 +68,7 @@ def rotation(snapshot: Snapshot, tunnel: Tunnel) -> Rotation | None:
     stored = snapshot.revocation
     if stored is not None and stored.not_before >= not_before:
         return Rotation(not_before, revoked=True)
-    return Rotation(not_before, _behind(snapshot, snapshot.credential))
+    return Rotation(not_before, (*_behind(snapshot, held), *_ending(snapshot, tunnel)))
 
 
 def after_rotation(
@@ -74,14 +76,15 @@ def after_rotation(
 ) -> Revoke | None:
     """The revocation that a finished rotation ends with; None before, and once the ledger has it.
 
-    While the ledger repeats one, it follows the Tunnel's relays: those that are new have to hear of it too.
+    While the ledger repeats one, it follows the Tunnel's relays: those that are new have to hear of it too. What a
+    former Tunnel of this name left to tell its own relays is told first.
     """
     stored = snapshot.revocation
     if relay is None:
         return None
     if found is not None and not found.revoked and not found.waits_for:
         return _revoke(snapshot, tunnel, subject, found.not_before, relay)
-    if stored is not None and stored.relay != relay:
+    if stored is not None and stored.relay != relay and (stored.uid == tunnel.meta.uid or not stored.untold):
         return _revoke(snapshot, tunnel, subject, stored.not_before, relay)
     return None
 
@@ -117,6 +120,12 @@ def _behind(snapshot: Snapshot, credential: CredentialState | None) -> tuple[str
         for name, report in sorted(snapshot.reports.items())
         if report is None or (report.key_id and report.key_id != wanted)
     )
+
+
+def _ending(snapshot: Snapshot, tunnel: Tunnel) -> tuple[str, ...]:
+    """Pods of a rollout or a scale-down finish requests by whatever credential they have, and are asked no more."""
+    status = mapping(mapping(snapshot.children.get(child("Deployment", tunnel.meta.name))).get("status"))
+    return (ENDING,) if integer(status.get("terminatingReplicas")) else ()
 
 
 def _revoke(snapshot: Snapshot, tunnel: Tunnel, subject: str, not_before: int, relay: RelayTarget) -> Revoke:

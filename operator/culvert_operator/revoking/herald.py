@@ -34,9 +34,15 @@ from culvert_protocol.statements import sign_revocation
 
 NAME = "culvert-revocations"
 FIRST_RETRY = 0.5
-LAST_RETRY = 60.0
+LAST_RETRY = 300.0
 REPEAT_SECONDS = 3600.0
 """How often a relay that has confirmed is told again: one without a state file forgets over a restart."""
+SPREAD_SECONDS = 60.0
+"""Over so long a new leader spreads what has been confirmed before: there may be hundreds."""
+MAX_REPEATED = 100
+MAX_REPEATED_BYTES = 48_000
+"""Of the statements in one configuration: a REVOKE is one frame, and relays verify each once."""
+
 Deliver = Callable[[str, RelayTarget], Awaitable[Mapping[str, str]]]
 
 _log = logging.getLogger(__name__)
@@ -44,10 +50,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Watcher:
-    """Who wants to know: ``changed`` a Tunnel whose relays confirmed, ``event`` what a person should see, ``attempt``
-    each delivery's result, ``held`` how many entries there are and how many of them not every relay has confirmed."""
+    """Who wants to know: ``changed`` a Tunnel whose relays confirmed, ``repeats`` that connectors of a Tunnel may have
+    to repeat something else, ``event`` what a person should see, ``attempt`` each delivery's result, ``held`` how many
+    entries there are and how many of them not every relay has confirmed."""
 
     changed: Callable[[ObjectKey], None] = field(default=lambda tunnel: None)
+    repeats: Callable[[], None] = field(default=lambda: None)
     event: Callable[[Event], Awaitable[None]] | None = None
     attempt: Callable[[str], None] = field(default=lambda result: None)
     held: Callable[[int, int], None] = field(default=lambda entries, untold: None)
@@ -83,7 +91,7 @@ class Herald:
             elif entry.until > self._now():
                 self._entries[entry.subject] = entry
         for entry in tuple(self._entries.values()):
-            self._start(entry)
+            self._start(entry, after=0.0 if entry.untold else SPREAD_SECONDS * self._random())
         self._tell_held()
 
     def state(self, subject: str) -> RevocationState | None:
@@ -91,7 +99,25 @@ class Herald:
         entry = self._entries.get(subject)
         if entry is None or entry.until <= self._now():
             return None
-        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold)
+        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold, entry.uid)
+
+    def repeated(self, relay: RelayTarget) -> tuple[str, ...]:
+        """The statements that connectors of a Tunnel with these relays repeat to them, whichever Tunnel they are about:
+        one that has gone has no connectors any more. A stable order; the newest when there are too many."""
+        now = self._now()
+        shared = [
+            entry
+            for entry in self._entries.values()
+            if entry.until > now and not set(relay.addresses).isdisjoint(entry.relay.addresses)
+        ]
+        newest = sorted(shared, key=lambda entry: (-entry.not_before, entry.subject))
+        kept, size = [], 0
+        for entry in newest[:MAX_REPEATED]:
+            size += len(entry.token)
+            if size > MAX_REPEATED_BYTES:
+                break
+            kept.append(entry)
+        return tuple(entry.token for entry in sorted(kept, key=lambda entry: entry.subject))
 
     async def record(self, wanted: Revoke) -> None:
         """Sign and store a revocation, and begin to tell. Raises APIError: then nothing has changed."""
@@ -134,6 +160,7 @@ class Herald:
         _log.info("older credentials are revoked", extra={"fields": fields})
         self._start(entry)
         self._tell_held()
+        self._watcher.repeats()
 
     async def close(self) -> None:
         """End all tasks; the ledger stays."""
@@ -151,8 +178,8 @@ class Herald:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _start(self, entry: Entry) -> None:
-        task = asyncio.get_running_loop().create_task(self._herald(entry), name=f"revocation of {entry.tunnel}")
+    def _start(self, entry: Entry, *, after: float = 0.0) -> None:
+        task = asyncio.get_running_loop().create_task(self._herald(entry, after), name=f"revocation of {entry.tunnel}")
         self._tasks[entry.subject] = task
 
     def _drop(self, subject: str) -> None:
@@ -161,12 +188,15 @@ class Herald:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    async def _herald(self, entry: Entry) -> None:
+    async def _herald(self, entry: Entry, after: float) -> None:
         """One entry's life: until told, then every hour, until it says nothing any more."""
+        await asyncio.sleep(after)
+        before: Mapping[str, str] = {}
         backoff = Backoff(first=FIRST_RETRY, most=LAST_RETRY, random=self._random)
         while (left := entry.until - self._now()) > 0:
             try:
-                entry, problems = await self._once(entry)
+                entry, problems = await self._once(entry, before)
+                before = problems
             except Exception:
                 # A task that ends would be a relay that is never told.
                 _log.exception("a revocation could not be delivered", extra={"fields": {"tunnel": str(entry.tunnel)}})
@@ -182,25 +212,28 @@ class Herald:
             await self._write({}, (entry.subject,))
         self._tell_held()
         self._watcher.changed(entry.tunnel)
+        self._watcher.repeats()
 
-    async def _once(self, entry: Entry) -> tuple[Entry, Mapping[str, str]]:
+    async def _once(self, entry: Entry, before: Mapping[str, str]) -> tuple[Entry, Mapping[str, str]]:
+        """Tell every relay. ``before`` is what went wrong the last time: the log has one line for one trouble."""
         answers = await self._deliver(entry.token, entry.relay)
         problems = {address: said for address, said in answers.items() if said}
         for address in entry.relay.addresses:
             self._watcher.attempt("failed" if address in problems else "confirmed")
         for address, said in problems.items():
             fields = {"tunnel": str(entry.tunnel), "relay": address, "reason": said}
-            _log.warning("a relay has not confirmed a revocation", extra={"fields": fields})
+            level = logging.DEBUG if before.get(address) == said else logging.WARNING
+            _log.log(level, "a relay has not confirmed a revocation", extra={"fields": fields})
         told = tuple(a for a in entry.relay.addresses if a in entry.told or a not in problems)
         shown = entry.shown or told != entry.relay.addresses
         if (told, shown) != (entry.told, entry.shown):
-            before, entry = entry, replace(entry, told=told, shown=shown)
+            old, entry = entry, replace(entry, told=told, shown=shown)
             await self._write({entry.subject: entry}, ())
             self._entries[entry.subject] = entry
             self._tell_held()
-            if told != before.told:
+            if told != old.told:
                 self._watcher.changed(entry.tunnel)
-            if shown and not before.shown:
+            if shown and not old.shown:
                 await self._show(entry, problems)
         return entry, problems
 

@@ -6,15 +6,12 @@ Invariants: the relay's own names are never passed through; while no name is, no
 ClientHello is bounded in bytes (its time and number are the gate's to bound) and never spins the loop.
 """
 
-import asyncio
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from culvert_relay.accepting import Arrival, ProtocolFactory, readable
-from culvert_relay.streams.client_hello import LIMIT, Hello, read_hello
+from culvert_relay.accepting import Arrival, ProtocolFactory, read_server_name
 from culvert_relay.streams.connection import StreamConnection
-from culvert_relay.streams.ports import KEEP_ALIVE
+from culvert_transport.sockets import await_slow_readers
 
 if TYPE_CHECKING:
     from culvert_relay.edge import Edge
@@ -32,47 +29,14 @@ class Front:
         edge = self._edge
         if not edge.registry.table.passing:
             return None
-        name = await _name(edge.loop, sock)
+        name = await read_server_name(edge.loop, sock)
         entry = edge.registry.table.find(name) if name and name not in edge.own_hosts else None
         if entry is None or not entry.terms.passthrough:
             return None
-        _await_slow_readers(sock)
+        await_slow_readers(sock)
         found = entry
 
         def connection(arrival: Arrival) -> StreamConnection:
             return StreamConnection(edge, found, arrival, port=self._port, host=name)
 
         return connection
-
-
-async def _name(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:
-    """The server name of the ClientHello that arrives on `sock`, b"" when there is none."""
-    seen = 0
-    try:
-        while True:
-            await readable(loop, sock)
-            try:
-                data = sock.recv(LIMIT, socket.MSG_PEEK)
-            except (BlockingIOError, InterruptedError):
-                continue
-            if len(data) <= seen:
-                raise ConnectionResetError("the connection ended before its ClientHello")
-            seen = len(data)
-            hello = read_hello(data)
-            if hello is not None:
-                return hello.name if isinstance(hello, Hello) else b""
-            # Asleep until more has come than is there: a partial ClientHello must not spin the loop.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
-    finally:
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-
-def _await_slow_readers(sock: socket.socket) -> None:
-    for option, value in KEEP_ALIVE:
-        if hasattr(socket, option):
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    with suppress(OSError, AttributeError):
-        # Inherited from the listener, but a reader who pauses must not be taken for one who is gone.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)

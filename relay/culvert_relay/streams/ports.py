@@ -16,14 +16,11 @@ from culvert_relay.accepting import Arrival
 from culvert_relay.config import ConfigError
 from culvert_relay.listeners import BACKLOG, Listener
 from culvert_relay.streams.connection import StreamConnection
-from culvert_transport.sockets import NOTSENT_LOWAT
+from culvert_transport.sockets import KEEP_ALIVE, NOTSENT_LOWAT
 
 if TYPE_CHECKING:
     from culvert_relay.edge import Edge
 
-KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""A visitor who vanished is noticed within a minute; one who only does not read is not (no TCP_USER_TIMEOUT here: it
-would also end a connection whose reader pauses)."""
 _EVERY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 logger = logging.getLogger(__name__)
 
@@ -132,7 +129,7 @@ def _prepare(sock: socket.socket) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Set here once: accepted sockets inherit them (tcp(7)).
+    # Set here once: accepted sockets inherit them (tcp(7)). No TCP_USER_TIMEOUT: a reader may pause.
     for name, value in (("TCP_NODELAY", 1), ("TCP_NOTSENT_LOWAT", NOTSENT_LOWAT), *KEEP_ALIVE):
         option = getattr(socket, name, None)
         if option is not None:

@@ -167,7 +167,7 @@ class TunnelHandshake(asyncio.Protocol):
         except StatementError as error:
             self._unauthenticated(error.reason)
             return
-        tunnels.revoke(revocation)
+        tunnels.revoke(revocation, request.token)
         self._answer(build_revocation_accepted())
 
     def _unauthenticated(self, reason: str) -> None:

@@ -204,12 +204,14 @@ class TunnelSession:
 
     def _learn(self, tokens: tuple[str, ...]) -> None:
         for token in tokens:
+            if token in self._tunnels.learned:
+                continue  # every session of an issuer's connectors repeats them: one signature is verified once
             try:
                 revocation = verify_revocation(token, self._edge.issuers.keys, now=self._edge.wall())
             except StatementError:
                 # Another relay's issuer, or a clock: not this session's fault, and of no effect.
                 continue
-            self._tunnels.revoke(revocation)
+            self._tunnels.revoke(revocation, token)
 
     def _examine(self, token: str) -> PresentedGrant | RefusedGrant:
         edge = self._edge

@@ -8,7 +8,7 @@ Invariant: a revoked or replaced session is ended in the same loop turn in which
 import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from culvert_protocol.granted import port_name
 from culvert_protocol.messages import RoutesResult
@@ -22,6 +22,9 @@ from culvert_relay.tunnels.session import DRAIN_BEFORE_EXPIRY, TunnelSession
 
 if TYPE_CHECKING:
     import asyncio
+
+MAX_LEARNED: Final = 4096
+"""Only what an issuer of this relay signed gets in; beyond, signatures are verified once more."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class Tunnels:
         self.executor = executor
         self.unproven: set[TunnelSession] = set()
         self.waiting: set[Waiting] = set()
+        self.learned: set[str] = set()
+        """Revocations that sessions need not have verified again, as they came."""
         self._touched: set[Pool] = set()
         self._telling = False
         self._beat: asyncio.TimerHandle | None = None
@@ -117,8 +122,11 @@ class Tunnels:
         self._settle()
         self._tell_later(touched)
 
-    def revoke(self, revocation: Revocation) -> None:
-        """A verified revocation: sessions with older credentials end now."""
+    def revoke(self, revocation: Revocation, token: str) -> None:
+        """A verified revocation, and its text: sessions with older credentials end now."""
+        if len(self.learned) >= MAX_LEARNED:
+            self.learned.clear()
+        self.learned.add(token)
         if not self.edge.revocations.learn(revocation):
             return
         self._remember()

@@ -87,9 +87,9 @@ class AnsweringConnection(VisitorLine, ABC):
                 self.close()
             return
         self._state = HEAD
-        if self._paused & BY_STREAM:
+        if self._paused:
             # Its stream took no more and is gone: nobody else would ever read the next request.
-            self.resume(BY_STREAM)
+            self.resume(BY_STREAM if self._held else self._paused)
         # Only put off, never brought forward: the wheel looks at this number when the bucket comes up.
         self.deadline = edge.wheel.now + edge.idle_ticks
         if self._held:

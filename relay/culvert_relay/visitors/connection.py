@@ -19,12 +19,13 @@ from culvert_relay.visitors.answering import BODY, HEAD, OVER, PIPE, RESPONSE, U
 from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render_options
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
-from culvert_relay.visitors.line import BY_HELD, BY_STREAM, OPEN
+from culvert_relay.visitors.line import BY_HELD, BY_STREAM, CLOSED, OPEN
 from culvert_relay.visitors.opening import Forwarding
 from culvert_relay.visitors.pinning import Pin, pin_for
 from culvert_relay.visitors.redirecting import redirect
 from culvert_relay.visitors.upload import Piece, Upload, has_body
 from culvert_relay.visitors.vouching import vouched
+from culvert_transport.sockets import await_slow_readers
 
 if TYPE_CHECKING:
     from culvert_relay.accepting import Arrival
@@ -282,6 +283,9 @@ class VisitorConnection(AnsweringConnection):
     def switched(self) -> None:
         """The origin switched protocols: what the visitor sent early goes out now."""
         self._state = PIPE
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            await_slow_readers(sock)
         held = bytes(self._held)
         self._held.clear()
         self.resume(BY_HELD)
@@ -311,7 +315,11 @@ class VisitorConnection(AnsweringConnection):
     def on_deadline(self) -> None:
         """The wheel's word: a head, a body, a reader or an idle connection took too long."""
         state = self._state
-        if state == OVER or self._ending != OPEN:
+        if self._ending == CLOSED and self.takes():
+            self.edge.wheel.arm(self, self.edge.stall_ticks)
+        elif state == OVER or self._ending != OPEN:
+            if self._ending == CLOSED:
+                self.edge.counters.reach("reader")
             self._transport.abort()
         elif state == HEAD:
             if self._held:
@@ -335,6 +343,8 @@ class VisitorConnection(AnsweringConnection):
                 return
             after = max(1, min(after, left))
         edge.wheel.arm(self, after)
+        if self._state == PIPE:
+            return  # whoever reads it may pause for as long as they like: a window of bytes waits, and no more
         if self.stuck():
             edge.counters.reach("reader")
             self.abort("visitor")

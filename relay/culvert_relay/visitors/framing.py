@@ -66,7 +66,7 @@ def final_head(head: ResponseHead, fields: bytes, *, method: bytes, minor: int, 
     elif not minor:
         framing += b"Connection: keep-alive\r\n"
     line = STATUS_LINES.get(status) or status_line(status)
-    return FinalHead(b"".join((line, fields, framing, b"\r\n")), mode, length, keep_alive)
+    return tuple.__new__(FinalHead, (b"".join((line, fields, framing, b"\r\n")), mode, length, keep_alive))
 
 
 def informational_head(status: int, fields: bytes) -> bytes:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from culvert_relay.wheel import ticks
+from culvert_transport.sockets import bound, outgoing
 
 if TYPE_CHECKING:
     from culvert_relay.admission import Place
@@ -105,18 +106,27 @@ class VisitorLine(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def stuck(self) -> bool:
-        """Whether nothing has left since the last look, which this is, although bytes wait to."""
+        """Whether the visitor has taken nothing since the last look, which this is, although bytes wait for it."""
         if not self.congested:
             return False
-        outgoing = self._transport.get_write_buffer_size()
-        stuck = outgoing == self._outgoing
-        self._outgoing = outgoing
-        return stuck
+        before, self._outgoing = self._outgoing, outgoing(self._transport)
+        if before < 0:
+            bound(self._transport)
+        return before == self._outgoing
+
+    def takes(self) -> bool:
+        """Whether the visitor has taken something since the last look, which this is."""
+        before, self._outgoing = self._outgoing, outgoing(self._transport)
+        return self._outgoing < before
 
     def close(self) -> None:
         """Ends the connection after what was written."""
         if self._ending != CLOSED:
             self._ending = CLOSED
+            if self._transport.get_write_buffer_size():
+                # A visitor who takes nothing of it would keep the connection.
+                self._outgoing = outgoing(self._transport)
+                self.edge.wheel.arm(self, self.edge.stall_ticks)
             self._transport.close()
 
     def linger(self) -> None:

@@ -65,7 +65,7 @@ def opening(
 ) -> Open:
     """OPEN's record for a request; `version` is the grant's under which the session serves the host, `pin` the line
     that names a pinned visitor."""
-    return Open(
+    record = (
         _UPGRADE if head.upgrade else _HTTP,
         attempt,
         scheme,
@@ -81,3 +81,4 @@ def opening(
         head.target,
         pin + head.block + forwarding.fields(head.authority),
     )
+    return tuple.__new__(Open, record)

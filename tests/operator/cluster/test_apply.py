@@ -72,7 +72,7 @@ def test_a_finalizer_is_added_beside_others_and_taken_away_alone(api_server: Any
     run(api_server, scenario)
 
 
-def test_a_finalizer_never_makes_an_object_nor_touches_a_successor(api_server: Any) -> None:
+def test_d03_a_finalizer_never_makes_an_object_nor_touches_a_successor(api_server: Any) -> None:
     async def scenario(bench: Bench) -> None:
         raw = await bench.server.put(kinds.TUNNEL, "main", "ns")
         await bench.fill()
@@ -113,7 +113,7 @@ def test_of_two_who_create_a_claim_the_second_sees_the_firsts(api_server: Any) -
     run(api_server, scenario)
 
 
-def test_a_claim_that_changed_meanwhile_is_neither_replaced_nor_deleted(api_server: Any) -> None:
+def test_d03_a_claim_that_changed_meanwhile_is_neither_replaced_nor_deleted(api_server: Any) -> None:
     async def scenario(bench: Bench) -> None:
         old = await bench.server.put(kinds.CLAIM, "h-1", spec={"hostname": "a.example.com"})
         stale = {**old, "metadata": dict(old["metadata"])}

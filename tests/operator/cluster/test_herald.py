@@ -51,6 +51,8 @@ class Relays:
 class Scene:
     """One leader's herald on a small API server."""
 
+    patch: pytest.MonkeyPatch
+
     def __init__(self, server: Any, client: Client) -> None:
         self.server, self.client, self.relays = server, client, Relays()
         self.now = float(START)
@@ -58,16 +60,21 @@ class Scene:
         self.changed: list[ObjectKey] = []
         self.attempts: list[str] = []
         self.held: list[tuple[int, int]] = []
+        self.repeats = 0
 
     def herald(self) -> Herald:
         async def event(one: Event) -> None:
             self.events.append(one)
 
+        def repeats() -> None:
+            self.repeats += 1
+
         watcher = Watcher(
-            self.changed.append,
-            event,
-            self.attempts.append,
-            lambda entries, untold: self.held.append((entries, untold)),
+            changed=self.changed.append,
+            repeats=repeats,
+            event=event,
+            attempt=self.attempts.append,
+            held=lambda entries, untold: self.held.append((entries, untold)),
         )
         return Herald(
             self.client, "ns", ISSUER, watcher=watcher, deliver=self.relays.deliver, now=lambda: self.now,
@@ -116,7 +123,7 @@ def test_a_revocation_is_stored_signed_and_told_to_every_relay(api_server: Any) 
 
 
 def test_a_relay_that_is_away_is_told_again_and_again_and_shown_once(
-    api_server: Any, monkeypatch: pytest.MonkeyPatch
+    api_server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heralds, "FIRST_RETRY", 0.01)
     monkeypatch.setattr(heralds, "LAST_RETRY", 0.02)
@@ -135,6 +142,7 @@ def test_a_relay_that_is_away_is_told_again_and_again_and_shown_once(
         assert "b:2: it is away." in event.message
         assert scene.held[-1] == (1, 1)
         assert state.token not in event.message
+        assert sum("has not confirmed" in record.message for record in caplog.records) == 1
         scene.relays.away = set()
         await until(lambda: herald.state(SUBJECT).untold == ())  # type: ignore[union-attr]
         assert scene.held[-1] == (1, 0)
@@ -218,6 +226,32 @@ def test_nobody_is_told_what_could_not_be_stored(api_server: Any) -> None:
         await herald.close()
 
     run(api_server, scenario)
+
+
+def test_connectors_repeat_what_concerns_their_relays_the_newest_when_there_are_too_many(api_server: Any) -> None:
+    async def scenario(scene: Scene) -> None:
+        herald = scene.herald()
+        await herald.load()
+        assert herald.repeated(RELAY) == ()
+        for number in range(3):
+            await herald.record(wanted(START + number, name=f"t{number}"))
+        await herald.record(wanted(name="elsewhere", relay=RelayTarget(("z:9",), None, None)))
+        tokens = [herald.state(f"inst:ns/t{n}").token for n in range(3)]  # type: ignore[union-attr]
+        assert herald.repeated(RelayTarget(("b:2",), None, None)) == tuple(tokens)
+        scene.patch.setattr(heralds, "MAX_REPEATED", 2)
+        assert herald.repeated(RELAY) == tuple(tokens[1:])
+        scene.patch.setattr(heralds, "MAX_REPEATED_BYTES", len(tokens[2]))
+        assert herald.repeated(RELAY) == (tokens[2],)
+        assert scene.repeats == 4
+        scene.now += 3601  # the first has expired
+        assert herald.repeated(RELAY) == (tokens[2],)
+        scene.now += 2
+        assert herald.repeated(RELAY) == ()
+        await herald.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        Scene.patch = patch
+        run(api_server, scenario)
 
 
 def test_new_relays_of_the_same_revocation_get_the_same_statement(api_server: Any) -> None:

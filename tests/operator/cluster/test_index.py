@@ -117,6 +117,22 @@ def claim(hostname: str, owner: str, held_by: str, version: int) -> Any:
     }
 
 
+def test_a_tunnel_that_cannot_be_seen_is_another_operators_and_its_claims_and_bindings_are_left_alone() -> None:
+    seen: list[ObjectKey] = []
+    world = World(Options(namespace="sys", image="x", watch_namespaces=("a",)), seen.append)
+    foreign = binding("a", "one", "main", ["x.example.com"], "web", [])
+    foreign["spec"]["tunnelRef"]["namespace"] = "else"
+    for scope in ("a", "sys"):
+        world.bindings.replace([foreign] if scope == "a" else [], began=0, scope=scope)
+    world.claims.event("ADDED", claim("x.example.com", "a", "else/main", 10))
+    world.claims.event("DELETED", claim("x.example.com", "a", "else/main", 11))
+    assert seen == []
+    assert world.all_keys() == frozenset()
+    world.claims.event("ADDED", claim("y.example.com", "a", "sys/main", 12))
+    assert seen == [ObjectKey("sys", "main")]
+    assert world.all_keys() == {ObjectKey("sys", "main")}
+
+
 @pytest.mark.parametrize(
     ("gone", "marked"),
     [("shop.example.com", {"main", "wide"}), ("*.example.com", {"main", "wide", "narrow"})],

@@ -14,7 +14,9 @@ def test_every_kind_that_is_watched_may_be_listed_and_watched() -> None:
     world = World(Options(namespace="ns", image="x"), lambda key: None)
     for store in world.stores():
         for verb in ("list", "watch"):
-            assert allows(verb, store.kind.group, store.kind.plural, scopes=["cluster", "tunnels"]), store.kind
+            assert allows(verb, store.kind.group, store.kind.plural, scopes=["cluster", "watched", "tunnels"]), (
+                store.kind
+            )
 
 
 @pytest.mark.parametrize("kind", kinds.CHILDREN, ids=lambda kind: kind.name)
@@ -22,10 +24,10 @@ def test_children_may_be_applied_in_tunnel_namespaces_only_and_never_deleted(kin
     for verb in ("get", "create", "patch"):
         assert allows(verb, kind.group, kind.plural, scopes=["tunnels"])
     if kind is not kinds.CONFIG_MAP:
-        assert not allows("get", kind.group, kind.plural, scopes=["cluster"])
-    assert not allows("create", kind.group, kind.plural, scopes=["cluster"])
+        assert not allows("get", kind.group, kind.plural, scopes=["cluster", "watched"])
+    assert not allows("create", kind.group, kind.plural, scopes=["cluster", "watched"])
     deletable = kind is kinds.AUTOSCALER  # two would quarrel over the number of Pods; all else goes with its owner
-    assert allows("delete", kind.group, kind.plural, scopes=["cluster", "tunnels", "own"]) is deletable
+    assert allows("delete", kind.group, kind.plural, scopes=["cluster", "watched", "tunnels", "own"]) is deletable
 
 
 def test_nothing_is_granted_by_a_star_and_every_rule_has_a_reason() -> None:
@@ -44,4 +46,4 @@ def test_rules_are_those_of_their_scopes_with_the_names_they_are_restricted_to()
         "culvert-revocations",
         "culvert-operator",
     }
-    assert len(rules(["cluster", "tunnels", "own"])) == len(RULES)
+    assert len(rules(["cluster", "watched", "tunnels", "own"])) == len(RULES)

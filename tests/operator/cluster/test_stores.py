@@ -48,7 +48,7 @@ def test_an_own_write_is_seen_at_once_and_a_delayed_event_does_not_undo_it() -> 
     assert held.get(KEY) == 6
 
 
-def test_an_own_write_during_a_list_survives_the_older_list() -> None:
+def test_d04_an_own_write_during_a_list_survives_the_older_list() -> None:
     held = store()
     began = held.begin_list()
     held.wrote(obj(5))

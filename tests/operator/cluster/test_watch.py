@@ -105,7 +105,7 @@ FAULTS = ["410", "error410", "error500", "500", "403", "429", "truncate", "garba
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: str) -> None:
+def test_d05_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: str) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
@@ -121,7 +121,7 @@ def test_a_change_during_any_fault_of_the_watch_is_seen(api_server: Any, fault: 
     asyncio.run(scenario())
 
 
-def test_an_object_deleted_in_a_gap_that_the_history_no_longer_tells_is_gone(api_server: Any) -> None:
+def test_d03_an_object_deleted_in_a_gap_that_the_history_no_longer_tells_is_gone(api_server: Any) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
@@ -185,7 +185,7 @@ def test_a_first_410_lists_at_once_and_a_server_that_always_says_it_is_not_hamme
     asyncio.run(scenario())
 
 
-def test_retry_after_is_honoured(api_server: Any) -> None:
+def test_d07_retry_after_is_honoured(api_server: Any) -> None:
     async def scenario() -> None:
         server = api_server()
         async with server.running() as client:
@@ -252,5 +252,39 @@ def test_selectors_and_scopes_restrict_what_is_held(api_server: Any) -> None:
             async with watching(client, namespace="here", selector="a=b") as watched:
                 await server.asked(lambda requests: watches(requests) >= 1)
                 assert set(watched.store.keys) == {ObjectKey("here", "mine")}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_d12_a_namespace_that_went_with_the_operators_rights_is_empty_and_one_that_is_there_is_waited_for(
+    api_server: Any, gone: bool
+) -> None:
+    async def scenario() -> None:
+        server = api_server()
+        async with server.running() as client:
+            server.refusals.extend([(403, {})] * 2)
+            await server.put(kinds.SERVICE, "a", "ns")
+            store: Store[Any] = Store(kinds.SERVICE, lambda raw: raw["metadata"]["name"], scopes=("ns",))
+            told: list[float] = []
+            slept = asyncio.Event()
+
+            async def sleep(seconds: float) -> None:
+                told.append(seconds)
+                if len(told) == 2:
+                    assert store.synced.is_set() is gone
+                    slept.set()
+                await asyncio.sleep(0)
+
+            backoff = Backoff(first=0.01, most=0.05, random=lambda: 1.0)
+            reflector = Reflector(client, store, namespace="ns", backoff=backoff, sleep=sleep, gone=lambda: gone)
+            task = asyncio.create_task(reflector.run())
+            async with asyncio.timeout(10):
+                await slept.wait()
+                # Made anew, with the rights: it is watched like any other.
+                while names(store) != {"a"}:  # noqa: ASYNC110 (the store has no event for its first list)
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(scenario())

@@ -83,6 +83,21 @@ def test_d21_a_connector_that_cannot_be_asked_holds_the_revocation_up_and_is_nam
     assert len(settled.ledger) == 1
 
 
+def test_d21_pods_that_end_finish_what_they_serve_before_the_revocation(settled: Any) -> None:
+    deployment = settled.children["culvert-system", ChildKey("Deployment", "main-connector")]
+    deployment["status"]["terminatingReplicas"] = 1
+    settled._touch(deployment)
+    settled.now += 1
+    rotate(settled, "today")
+    settled.settle()
+    assert settled.ledger == {}
+    assert "Pods that are ending" in settled.message(MAIN, "CredentialsReady")
+    deployment["status"]["terminatingReplicas"] = 0
+    settled._touch(deployment)
+    settled.settle()
+    assert len(settled.ledger) == 1
+
+
 def test_a_rotation_in_the_second_of_the_issue_can_tell_the_two_credentials_apart(settled: Any) -> None:
     old = credential(settled)
     rotate(settled, "at once")
@@ -157,6 +172,20 @@ def test_new_relays_hear_of_a_revocation_that_is_still_repeated(settled: Any) ->
     assert revoked.relay.addresses == ("relay.example.net:443", "second.example.net:443")
 
 
+def test_a_tunnel_that_is_made_anew_elsewhere_does_not_take_the_news_from_the_old_relays(settled: Any) -> None:
+    settled.delete(MAIN)
+    settled.settle()
+    settled.untold = ("relay.example.net:443",)
+    settled.tunnel(relay={"addresses": ["new.example.net:443"]})
+    settled.settle()
+    (entry,) = settled.ledger.values()
+    assert entry.relay.addresses == ("relay.example.net:443",)
+    settled.untold = ()
+    settled.settle()
+    (entry,) = settled.ledger.values()
+    assert entry.relay.addresses == ("new.example.net:443",), "a copy of an old credential would be good there"
+
+
 def test_relays_that_have_not_confirmed_stand_in_the_condition(settled: Any) -> None:
     settled.now += 1
     rotate(settled, "today")
@@ -194,6 +223,19 @@ def test_d22_a_tunnel_of_the_same_name_gets_a_credential_that_is_not_void(settle
     settled.settle()
     assert credential(settled).issued_at >= revoked.not_before
     assert settled.document(MAIN).revocations, "the former Tunnel's credentials are still void"
+
+
+def test_d22_connectors_of_other_tunnels_repeat_the_revocation_of_one_that_has_gone(settled: Any) -> None:
+    other = settled.tunnel("other")
+    settled.settle()
+    assert settled.document(other).revocations == ()
+    settled.delete(MAIN)
+    settled.settle()
+    assert MAIN not in settled.tunnels
+    (token,) = settled.document(other).revocations
+    key = PrivateKey(b"\x01" * 32).public
+    told = verify_revocation(token, {key.thumbprint: key}, now=settled.now)
+    assert told.tunnel.subject == "inst:culvert-system/main"
 
 
 def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(simulate: Any) -> None:

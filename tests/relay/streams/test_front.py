@@ -13,7 +13,7 @@ import pytest
 from culvert_protocol.handshake import Accepted, build_request
 from culvert_protocol.heads import Kind
 from culvert_protocol.statements import GrantedName, generate_key, sign_grant
-from culvert_relay.streams import front
+from culvert_relay import accepting
 
 Play = Callable[..., None]
 Wait = Callable[[Callable[[], bool], str], Awaitable[None]]
@@ -46,7 +46,7 @@ async def raw(world: Any, data: bytes) -> tuple[asyncio.StreamReader, asyncio.St
     return visitor.reader, visitor.writer
 
 
-def test_a_granted_name_is_passed_through_undecrypted(play: Play, wait_until: Wait) -> None:
+def test_c04_a_granted_name_is_passed_through_undecrypted(play: Play, wait_until: Wait) -> None:
     async def scenario(world: Any) -> None:
         end = await passing(world, handler=lambda request: None)
         assert end.result() == {"app.example.com": "accepted", "*.db.example.com": "accepted"}
@@ -91,14 +91,14 @@ def test_a_client_hello_in_single_bytes_is_waited_for_without_spinning(
     play: Play, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    read_hello = front.read_hello
+    read_hello = accepting.read_hello
 
     def counted(data: bytes) -> Any:
         nonlocal looks
         looks += 1
         return read_hello(data)
 
-    monkeypatch.setattr(front, "read_hello", counted)
+    monkeypatch.setattr(accepting, "read_hello", counted)
 
     async def scenario(world: Any) -> None:
         end = await passing(world, handler=lambda request: None)

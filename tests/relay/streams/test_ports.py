@@ -238,7 +238,7 @@ def test_a_connection_that_a_connector_refuses_goes_to_another_with_what_was_sen
     play(scenario)
 
 
-def test_a_visitor_who_does_not_read_holds_a_window_and_is_not_evicted(
+def test_c04_a_visitor_who_does_not_read_holds_a_window_and_is_not_evicted(
     play: Play, world: Any, port: int, wait_until: Wait
 ) -> None:
     async def scenario(world: Any) -> None:

@@ -4,12 +4,15 @@ right or an error, and everything is as before when the network is well again.""
 import asyncio
 import hashlib
 import random
-import time
+import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+
+from culvert_connector.dialling import backoff
 
 BIG = random.Random(7).randbytes(1 << 20)
 
@@ -23,6 +26,22 @@ async def handler(request: web.Request) -> web.Response:
 async def slots(relay: Any) -> Counter[tuple[str, int]]:
     """How many sessions the relay has of each slot."""
     return Counter((one["connector"], one["slot"]) for one in await relay.sessions())
+
+
+SILENCE = re.compile(r"nothing heard for ([0-9.]+) s(?:, ([0-9.]+) s of which this process itself slept)?")
+
+
+def silences(*processes: Any) -> list[tuple[float, float]]:
+    """For each session that these processes gave up: the seconds of silence, and how many they slept themselves.
+
+    Every one of them must have given up one at least.
+    """
+    found = []
+    for process in processes:
+        matches = SILENCE.findall(process.log())
+        assert matches, f"{process.name} gave no session up for its silence"
+        found += [(float(silence), float(slept or 0)) for silence, slept in matches]
+    return found
 
 
 @pytest.mark.parametrize("ways", [("up", "down"), ("up",), ("down",)], ids="-".join)
@@ -41,7 +60,6 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
             assert len(await relay.sessions()) == 2
 
             net.hold(*ways)
-            start = time.monotonic()
 
             async def gone() -> bool:
                 return not await relay.sessions()
@@ -50,10 +68,13 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
             if "down" not in ways:
                 # The relay hears nothing; what was asked over a session that looked well is answered with an error.
                 assert (await asyncio.wait_for(hanging, 8)).status in (502, 503, 504)
-            await wait_for(gone, "the relay gives the sessions up", seconds=20)
-            await connector.reports(lambda status: not status["ready"], "that it is cut off", seconds=20)
-            noticed = time.monotonic() - start
-            assert noticed < 10  # 3 s, and room for a busy machine; a TCP time-out would be minutes
+            await wait_for(gone, "the relay gives the sessions up")
+            await connector.reports(lambda status: not status["ready"], "that it is cut off")
+            for silence, slept in silences(
+                *([relay] if "up" in ways else []), *([connector] if "down" in ways else [])
+            ):
+                # Their own clocks: a process that this machine lets wait may need another beat, and says so.
+                assert silence - slept <= (4.0 if slept else 3.0), f"noticed after {silence} s"
             assert (await asyncio.wait_for(hanging, 8)).status in (200, 502, 503, 504)
             assert (await asyncio.wait_for(tunnel.get(), 8)).status == 503
 
@@ -75,6 +96,29 @@ def test_a6_a7_a_black_hole_is_noticed_no_request_hangs_and_every_session_comes_
     asyncio.run(scenario())
 
 
+RESETS = 150
+"""One every fifth of a second: half a minute."""
+
+
+def grows(dials: list[int]) -> bool:
+    """Whether dials, counted after each reset, became rarer: in the last third than in the first 15, by far."""
+    last = len(dials) // 3
+    return (dials[-1] - dials[-last - 1]) / last < 0.6 * (dials[15] - dials[0]) / 15
+
+
+def test_a9_pauses_that_do_not_grow_are_told_from_those_that_do() -> None:
+    def dials_of(schedule: Callable[[int], float]) -> list[int]:
+        """What a connector that waits by this schedule has dialled after each reset."""
+        at, starts = 0.0, []
+        for failures in range(1, 1000):
+            at += schedule(failures)
+            starts.append(at)
+        return [sum(1 for start in starts if start < 0.2 * number) for number in range(RESETS)]
+
+    assert grows(dials_of(lambda failures: backoff.delay(failures, 0.5) + 0.2))
+    assert not grows(dials_of(lambda failures: 0.3))
+
+
 def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
     tunnel: Any, network: Any, wait_for: Any
 ) -> None:
@@ -87,13 +131,13 @@ def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
             await connector.ready()
             assert (await tunnel.get()).body == b"small"
             before = relay.descriptors(), connector.descriptors()
+            tasks = await relay.metric("culvert_relay_tasks"), await connector.metric("culvert_connector_tasks")
             dials = []
-            for _ in range(50):  # ten seconds
+            for _ in range(RESETS):
                 net.reset()
                 await asyncio.sleep(0.2)
                 dials.append(net.accepted)
-            first, last = dials[14] - dials[0], dials[49] - dials[35]
-            assert last < first, "the backoff does not grow"
+            assert grows(dials), f"the backoff does not grow; dials after each reset: {dials}"
             await connector.ready()
             assert (await tunnel.get()).body == b"small"
             assert set((await slots(relay)).values()) == {1}
@@ -101,6 +145,12 @@ def test_a9_resets_every_fifth_of_a_second_are_survived_with_growing_pauses(
                 lambda: relay.descriptors() <= before[0] + 1 and connector.descriptors() <= before[1] + 1,
                 f"the descriptors are back at {before}",
             )
+
+            async def back() -> bool:
+                now = await relay.metric("culvert_relay_tasks"), await connector.metric("culvert_connector_tasks")
+                return now[0] <= tasks[0] and now[1] <= tasks[1]
+
+            await wait_for(back, f"the tasks are back at {tasks}")
 
     asyncio.run(scenario())
 

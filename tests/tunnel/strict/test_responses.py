@@ -79,7 +79,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("answered", ROWS, ids=[f"b{one.bullet:02d}_{one.name}" for one in ROWS])
-def test_an_answer_is_read_as_it_stands_or_is_a_502_and_the_next_one_is_its_own(shared: Any, answered: Row) -> None:
+def test_b11_an_answer_is_read_as_it_stands_or_is_a_502_and_the_next_one_is_its_own(shared: Any, answered: Row) -> None:
     async def answer(heard: Any, writer: asyncio.StreamWriter) -> None:
         if heard.target == "/row":
             writer.write(answered.answer)

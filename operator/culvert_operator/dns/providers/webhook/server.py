@@ -92,8 +92,9 @@ class WebhookServer:
         for name in sorted({*before, *after}):
             old, new = tuple(before[name]), tuple(after[name])
             if new:
-                # What else stands at the name is external-dns's own business: it stays, and is told to stay.
-                touched = {(r.name, r.type) for r in (*old, *new)}
+                # What else stands at the name is external-dns's own business: it stays, and is told to stay. A zone's
+                # SOA changes with every write to the zone, also with the one before this.
+                touched = {(r.name, r.type) for r in (*old, *new)} | {(name, "SOA")}
                 held = read.get(zone_of(name, zones) or "", ())
                 beside = [r for r in held if r.name == name and (r.name, r.type) not in touched]
                 old, new = (*old, *beside), (*new, *beside)
