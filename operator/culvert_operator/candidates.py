@@ -7,6 +7,7 @@ Invariant: a bad rule rejects itself only; the outcome does not depend on the or
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from culvert_operator.keys import ObjectKey
 from culvert_protocol.granted import check_sources, port_name
 
 MIN_STATUS, MAX_STATUS = 200, 599
+_RULE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _EVERY_PATH, _DEFAULTS = PathMatch(PathType.PREFIX, "/"), OriginRequest()
 _PATH_TYPES = {"PathPrefix": PathType.PREFIX, "Exact": PathType.EXACT, "RegularExpression": PathType.REGEX}
 
@@ -158,6 +160,8 @@ def _form(rule: RuleSpec) -> _Form:
 
 def _name(rule: RuleSpec) -> str:
     """What the rule claims: its hostname in normal form, or its port."""
+    if _RULE_NAME.fullmatch(rule.name) is None:
+        raise ValueError("A rule's name has lower-case letters, digits and hyphens, for instance web.")
     if rule.protocol not in ("HTTP", "TCP", "TLS"):
         raise ValueError(f"The protocol {rule.protocol!r} is not known; write HTTP, TCP or TLS.")
     if rule.protocol != "TCP":

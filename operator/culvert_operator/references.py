@@ -65,15 +65,22 @@ def resolve(
 def certificates(ref: KeyRef, namespace: str, config_maps: Mapping[ObjectKey, Mapping[str, str]]) -> str | Unresolved:
     """The PEM text that a ``caConfigMapRef`` names."""
     data = config_maps.get(ObjectKey(namespace, ref.name))
+    name, key = shown(ref.name), shown(ref.key)
     if data is None:
-        said = f"The ConfigMap {ref.name} does not exist in {namespace}; create it with the CA under {ref.key}."
+        said = f"The ConfigMap {name} does not exist in {namespace}; create it with the CA under {key}."
         return Unresolved("ConfigMapNotFound", said)
     if ref.key not in data:
-        return Unresolved("ConfigMapNotFound", f"The ConfigMap {ref.name} has no key {ref.key}; add the CA there.")
+        return Unresolved("ConfigMapNotFound", f"The ConfigMap {name} has no key {key}; add the CA there.")
     try:
         return check_certificates(data[ref.key])
     except CertificateError as error:
-        return Unresolved("ConfigMapNotFound", f"The ConfigMap {ref.name}, key {ref.key}: {error}")
+        return Unresolved("ConfigMapNotFound", f"The ConfigMap {name}, key {key}: {error}")
+
+
+def shown(text: str) -> str:
+    """A name as sentences show it: one that the API server would not have taken may hold anything, and a sentence that
+    is not one line would make the whole configuration unreadable."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _service(
@@ -81,7 +88,7 @@ def _service(
 ) -> HTTPService | Unresolved:
     service = services.get(ObjectKey(namespace, ref.name))
     if service is None:
-        return Unresolved("ServiceNotFound", f"The Service {ref.name} does not exist in {namespace}.")
+        return Unresolved("ServiceNotFound", f"The Service {shown(ref.name)} does not exist in {namespace}.")
     if service.type == "ExternalName":
         said = f"The Service {ref.name} is an ExternalName, which could point anywhere; use one that selects Pods."
         return Unresolved("ServiceNotSupported", said)
@@ -92,6 +99,6 @@ def _service(
     found = next((p.port for p in tcp if ref.port in (p.port, p.name) and ref.port != ""), None)
     if found is None:
         known = ", ".join(f"{p.port} ({p.name})" if p.name else str(p.port) for p in tcp) or "none"
-        said = f"The Service {ref.name} has no TCP port {ref.port}; it has {known}."
+        said = f"The Service {ref.name} has no TCP port {shown(str(ref.port))}; it has {known}."
         return Unresolved("PortNotFound", said)
     return HTTPService(ref.scheme, f"{ref.name}.{namespace}.svc.{cluster_domain}", found)

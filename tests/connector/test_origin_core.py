@@ -107,7 +107,7 @@ def test_a_connection_is_in_the_pool_once_or_not_at_all(steps):
         "not an address",
     ],
 )
-def test_what_a_cluster_rule_may_never_reach(address):
+def test_d18_what_a_cluster_rule_may_never_reach(address):
     assert refusal(address, policy=CLUSTER) is not None
     with pytest.raises(AddressRefused, match="not allowed"):
         allowed([address], policy=CLUSTER, host="web")

@@ -44,7 +44,7 @@ def test_a_host_has_one_spelling(text: str, host: str) -> None:
         "a_ü.b",
     ],
 )
-def test_other_notations_are_refused(text: str) -> None:
+def test_d18_other_notations_are_refused(text: str) -> None:
     with pytest.raises(AddressError, match=r"\.$"):
         host_name_or_ip(text)
 

@@ -34,7 +34,7 @@ PATTERNS = st.one_of(NAMES, NAMES.map(lambda name: f"*.{name}"))
         (".".join(["a" * 49] * 5) + ".com", ".".join(["a" * 49] * 5) + ".com"),
     ],
 )
-def test_every_spelling_of_a_name_has_one_normal_form(written: str, name: str) -> None:
+def test_d34_every_spelling_of_a_name_has_one_normal_form(written: str, name: str) -> None:
     assert normalise(written) == name
     assert normalise_pattern(f"*.{written}" if len(written) < 250 else written).removeprefix("*.") == name
 
@@ -89,7 +89,7 @@ def test_every_spelling_of_a_name_has_one_normal_form(written: str, name: str) -
         ("*.example.com", "has a wildcard"),
     ],
 )
-def test_what_is_not_a_hostname_is_refused_with_a_sentence(written: str, sentence: str) -> None:
+def test_d34_what_is_not_a_hostname_is_refused_with_a_sentence(written: str, sentence: str) -> None:
     with pytest.raises(HostnameError, match=sentence) as refusal:
         normalise(written)
     assert str(refusal.value).endswith(".")
@@ -140,7 +140,7 @@ def test_wildcards_in_other_places_are_refused(written: str, sentence: str) -> N
         ("*.example.com", ".example.com", False),
     ],
 )
-def test_a_wildcard_matches_any_depth_on_label_boundaries_and_never_the_apex(
+def test_d17_a_wildcard_matches_any_depth_on_label_boundaries_and_never_the_apex(
     pattern: str, host: str, outcome: bool
 ) -> None:
     assert matches(pattern, host) is outcome
