@@ -6,7 +6,7 @@ READY  := $(VENV)/.culvert-ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint faults bench image cluster lock clean
+.PHONY: help demo test lint faults bench image cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,16 +17,14 @@ demo: $(READY) ## the whole path on a real cluster: helm install, a Tunnel, a vi
 test: $(READY) ## every test; those that need a cluster are skipped with a reason when there is none
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-soak: $(READY) ## five minutes of requests under random faults (`make test`: half a minute); SEED=7 chooses the faults
-	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py $(ARGS)
-
 lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-faults: $(READY) ## every fault plan and property mutation of the operator on a real API server (`make test`: a sample)
+faults: $(READY) ## at length what `make test` samples: five minutes of soak (SEED=7), every fault plan, 100 mutations
+	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 

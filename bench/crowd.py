@@ -71,7 +71,7 @@ async def crowd(given: argparse.Namespace) -> None:
     issuer = load_issuer_private(given.issuer_key.read_bytes())
     ca = given.ca.read_text()
     tasks = []
-    for number in range(given.connectors):
+    for number in range(given.first, given.first + given.connectors):
         connector = Connector()
         tasks.append(asyncio.create_task(connector.run(source(issuer, number, given, ca), stop=stop)))
         if number % AT_ONCE == AT_ONCE - 1:
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--ca", type=Path, required=True)
     parser.add_argument("--issuer-key", type=Path, required=True)
     parser.add_argument("--connectors", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="number of the first tunnel (default 0)")
     parser.add_argument("--sessions", type=int, default=4, help="of each connector (default 4)")
     parser.add_argument("--hostnames", type=int, default=10, help="of each tunnel (default 10)")
     given = parser.parse_args()

@@ -4,7 +4,6 @@ The connectors are those of `bench.crowd`, in one process. Called by `bench.rows
 """
 
 import argparse
-import random
 import re
 import socket
 import ssl
@@ -44,16 +43,21 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     return time.monotonic() - begin
 
 
-def start_crowd(started: Started, relay: RelayProcess, *, connectors: int, sessions: int, hostnames: int) -> int:
+def start_crowd(
+    started: Started, relay: RelayProcess, *, connectors: int, sessions: int, hostnames: int, first: int = 0
+) -> int:
     """Connectors in one process; returns when the relay serves with all their sessions."""
     root = Path(__file__).resolve().parents[1]
     command = (
-        sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); from bench.crowd import main; main()",
+        sys.executable, "-c",
+        f"import sys; sys.path.insert(0, {str(root)!r}); from bench.crowd import main; main()",
         "--relay", f"localhost:{relay.tunnel}", "--ca", "certs/localhost.crt", "--issuer-key", "keys/issuer.key",
         "--connectors", str(connectors), "--sessions", str(sessions), "--hostnames", str(hostnames),
+        "--first", str(first),
     )  # fmt: skip
-    pid = started.start(f"crowd-{connectors}", *command)
-    until_serving(relay, connectors * sessions)
+    there = sessions_of(relay)
+    pid = started.start(f"crowd-{first}-{connectors}", *command)
+    until_serving(relay, there + connectors * sessions)
     return pid
 
 
@@ -89,37 +93,45 @@ def settled_kib(pid: int) -> int:
 
 
 def idle_row(started: Started, given: argparse.Namespace) -> Row:
-    """Memory by thousands of connections that say nothing."""
-    relay = start_crowded_relay(started, https=True)
-    start_crowd(started, relay, connectors=10, sessions=4, hostnames=1)
-    before = settled_kib(relay.pid)
-    start_crowd(started, relay, connectors=given.idle // 4 + 10, sessions=4, hostnames=1)
-    sessions = sessions_of(relay)
-    row = {"KiB a session": (settled_kib(relay.pid) - before) / (sessions - 40)}
-    request = b"GET / HTTP/1.1\r\nHost: t0-0.example.com\r\n\r\n"
-    context = ssl.create_default_context(cafile=str(started.folder / "certs" / "localhost.crt"))
-    for name, port, wrap in (
-        ("KiB a plain visitor", relay.http, None),
-        ("KiB a TLS visitor", relay.https, context),
-    ):
-        before = settled_kib(relay.pid)
-        held = []
-        for _ in range(given.idle):
-            visitor = socket.create_connection(("127.0.0.1", port))
-            if wrap is not None:
-                visitor = wrap.wrap_socket(visitor, server_hostname="t0-0.example.com")
-            visitor.sendall(request)
-            if b" 200 " not in visitor.recv(4096):
-                raise SystemExit("a visitor was not answered")
-            held.append(visitor)
-        row[name] = (settled_kib(relay.pid) - before) / given.idle
-        for visitor in held:
-            visitor.close()
+    """Memory by connections that say nothing, of each kind on a relay of its own that has served some before."""
+    row: Row = {}
+    for kind in ("session", "plain visitor", "TLS visitor"):
+        with Started(started.folder / kind.replace(" ", "-")) as own:
+            own.folder.mkdir()
+            make_certificate(own.folder)
+            relay = start_crowded_relay(own, https=True)
+            start_crowd(own, relay, connectors=10, sessions=4, hostnames=1)
+            if kind == "session":
+                before = settled_kib(relay.pid)
+                start_crowd(own, relay, connectors=given.idle // 4 + 10, sessions=4, hostnames=1)
+                row["KiB a session"] = (settled_kib(relay.pid) - before) / (sessions_of(relay) - 40)
+                continue
+            held = visitors(own, relay, given.idle // 10, encrypted=kind == "TLS visitor")
+            before = settled_kib(relay.pid)
+            held += visitors(own, relay, given.idle, encrypted=kind == "TLS visitor")
+            row[f"KiB a {kind}"] = (settled_kib(relay.pid) - before) / given.idle
+            for visitor in held:
+                visitor.close()
     return row
 
 
-def ask_names(relay: RelayProcess, names: list[str], seconds: int, folder: Path) -> float:
-    """The relay's CPU microseconds per request when wrk asks for these names in turn."""
+def visitors(started: Started, relay: RelayProcess, count: int, *, encrypted: bool) -> list[socket.socket]:
+    """Connections that have had one answer and stay."""
+    context = ssl.create_default_context(cafile=str(started.folder / "certs" / "localhost.crt"))
+    held = []
+    for _ in range(count):
+        visitor = socket.create_connection(("127.0.0.1", relay.https if encrypted else relay.http))
+        if encrypted:
+            visitor = context.wrap_socket(visitor, server_hostname="t0-0.example.com")
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: t0-0.example.com\r\n\r\n")
+        if b" 200 " not in visitor.recv(4096):
+            raise SystemExit("a visitor was not answered")
+        held.append(visitor)
+    return held
+
+
+def ask_names(relay: RelayProcess, names: list[str], seconds: int, folder: Path) -> tuple[float, float]:
+    """The relay's CPU microseconds per request when wrk asks for these names in turn, and requests per second."""
     script = folder / "names.lua"
     listed = ", ".join(f'"{name}"' for name in names)
     script.write_text(
@@ -127,43 +139,52 @@ def ask_names(relay: RelayProcess, names: list[str], seconds: int, folder: Path)
         f'  return "GET / HTTP/1.1\\r\\nHost: " .. names[at] .. "\\r\\n\\r\\n"\nend\n'
     )
     command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{relay.http}/"]
-    before = cpu_seconds([relay.pid])
+    before, begin = cpu_seconds([relay.pid]), time.monotonic()
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
-    used = cpu_seconds([relay.pid]) - before
+    used, elapsed = cpu_seconds([relay.pid]) - before, time.monotonic() - begin
     found = re.search(r"(\d+) requests in", output)
     if not found or "Non-2xx" in output:
         raise SystemExit(output)
-    return used / int(found[1]) * 1e6
+    return used / int(found[1]) * 1e6, int(found[1]) / elapsed
+
+
+def at_rest(relay: RelayProcess, seconds: float) -> float:
+    """CPU seconds per second of a relay whose sessions only keep alive."""
+    before, begin = cpu_seconds([relay.pid]), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_seconds([relay.pid]) - before) / (time.monotonic() - begin)
 
 
 def tunnels_row(started: Started, given: argparse.Namespace) -> Row:
-    """One tunnel and a thousand, on a relay each, in turns; what keeps their heartbeats going is subtracted."""
-    other = Started(started.folder / "one")
-    other.folder.mkdir()
-    with other:
+    """One tunnel asked on a relay that has few others, and on one that has a thousand, in turns.
+
+    With a thousand, keeping 4,000 sessions alive costs CPU that has nothing to do with requests, and takes it from the
+    connectors on the same machine: the ratio is with it, and `keeping alive` tells what it is at rest.
+    A hundred tunnels asked in turns show what batches are worth: their requests share no session.
+    """
+    asked, seconds = 100, int(given.seconds)
+    names = [f"t{n}-0.example.com" for n in range(given.tunnels, given.tunnels + asked)]
+    with Started(started.folder / "few") as other:
+        other.folder.mkdir()
         make_certificate(other.folder)
-        few = start_crowded_relay(other)
-        start_crowd(other, few, connectors=1, sessions=4, hostnames=10)
-        many = start_crowded_relay(started)
-        start_crowd(started, many, connectors=given.tunnels, sessions=4, hostnames=10)
-        picked = random.Random(1).sample(range(given.tunnels), min(200, given.tunnels))
-        ratios, costs = [], []
-        for _ in range(given.pairs):
-            rest = cpu_seconds([many.pid])
-            time.sleep(given.seconds)
-            rest = cpu_seconds([many.pid]) - rest
-            single = ask_names(few, ["t0-0.example.com"], int(given.seconds), started.folder)
-            spread = ask_names(many, [f"t{n}-{n % 10}.example.com" for n in picked], int(given.seconds), started.folder)
-            same = ask_names(many, ["t0-0.example.com"], int(given.seconds), started.folder)
-            costs.append((single, spread, same, rest / given.seconds))
-            ratios.append(same / single)
+        few, many = start_crowded_relay(other), start_crowded_relay(started)
+        start_crowd(other, few, connectors=asked, sessions=4, hostnames=10, first=given.tunnels)
+        start_crowd(started, many, connectors=1, sessions=4, hostnames=10, first=given.tunnels)
+        spread = statistics.median(ask_names(few, names, seconds, started.folder)[0] for _ in range(given.pairs))
+        start_crowd(started, many, connectors=given.tunnels - 1, sessions=4, hostnames=10)
+        time.sleep(3)
+        rest = at_rest(many, 3)
+        pairs = [
+            [ask_names(relay, names[:1], seconds, started.folder) for relay in (few, many)] for _ in range(given.pairs)
+        ]
         return {
-            "1 tunnel µs": statistics.median(c[0] for c in costs),
-            f"{given.tunnels} tunnels, one asked µs": statistics.median(c[2] for c in costs),
-            f"{given.tunnels} tunnels, 200 asked µs": statistics.median(c[1] for c in costs),
-            "ratio, one asked": statistics.median(ratios),
-            "ratio, 200 asked": statistics.median(c[1] / c[0] for c in costs),
-            "CPU at rest, s per s": statistics.median(c[3] for c in costs),
+            "sessions": float(sessions_of(many)),
+            "few tunnels µs": statistics.median(pair[0][0] for pair in pairs),
+            "many tunnels µs": statistics.median(pair[1][0] for pair in pairs),
+            "requests/s": statistics.median(pair[1][1] for pair in pairs),
+            "ratio": statistics.median(pair[1][0] / pair[0][0] for pair in pairs),
+            "keeping alive, CPU s per s": rest,
+            "100 asked in turns µs": spread,
             "RSS MiB": resident_kib(many.pid) / 1024,
         }
 

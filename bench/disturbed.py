@@ -132,10 +132,21 @@ class Forwarder:
     def __init__(self) -> None:
         self.writers: list[asyncio.StreamWriter] = []
         self.target = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes one connection."""
+        task = asyncio.create_task(self.serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection there and back."""
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
         self.writers.append(far_writer)
         await asyncio.gather(self.pump(reader, far_writer), self.pump(far_reader, writer))
 
@@ -160,7 +171,7 @@ class Forwarder:
 async def kill_under_load(started: Started, origin: int, given: argparse.Namespace) -> Row:
     """Resets the first session once a second."""
     forwarder = Forwarder()
-    server = await asyncio.start_server(forwarder.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(forwarder.accept, "127.0.0.1", 0)
     dialled = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
     starting = loop.run_in_executor(None, lambda: start_culvert(started, origin, dialled=dialled))

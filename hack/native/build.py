@@ -102,7 +102,18 @@ def build(into: Path | None) -> int:
             # What the modules share lies beside the packages, where Python looks for packages.
             root = into or beside.get(place.parts[0], ROOT / "protocol")
             shutil.copy2(library, root / place)
+        if into is not None:
+            record(into, [library.relative_to(scratch) for library in libraries])
     return 0
+
+
+def record(into: Path, libraries: list[Path]) -> None:
+    """Tells pip of an installed culvert's libraries: an upgrade that left them would run the old code."""
+    for found in into.glob("culvert-*.dist-info/RECORD"):
+        text = found.read_text()
+        listed = {line.partition(",")[0] for line in text.splitlines()}
+        new = [name for name in map(str, libraries) if name not in listed]
+        found.write_text(text + "".join(f"{name},,\n" for name in new))
 
 
 def main() -> int:

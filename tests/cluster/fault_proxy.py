@@ -92,7 +92,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._dead = False
-        self._watching: set[web.Request] = set()
+        self._watching: set[asyncio.Transport] = set()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -196,9 +196,8 @@ class Proxy:
 
     def cut_watches(self) -> None:
         """Break off every watch, so that each kind is listed again."""
-        for request in self._watching:
-            if request.transport is not None:
-                request.transport.abort()
+        for transport in self._watching:
+            transport.abort()
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
@@ -211,11 +210,13 @@ class Proxy:
                 return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            self._watching.add(request)
+            transport = request.transport
+            assert transport is not None
+            self._watching.add(transport)
             try:
                 await self._follow(request, response, answer, plural)
             finally:
-                self._watching.discard(request)
+                self._watching.discard(transport)
         return response
 
     async def _follow(

@@ -31,7 +31,7 @@ from .ways import Ways
 
 TRIALS = int(os.environ.get("CULVERT_MUTATIONS", "3"))
 FIRST = int(os.environ.get("CULVERT_MUTATION_FIRST", "0"))
-AT_ONCE = 4
+AT_ONCE = 2
 SEED = int(os.environ.get("CULVERT_MUTATION_SEED", "1"))
 TRIAL_SECONDS = 120.0
 CRDS = Path(__file__).resolve().parents[2] / "crds"

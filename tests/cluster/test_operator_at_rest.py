@@ -43,6 +43,7 @@ def test_d25_d35_at_rest_nothing_is_written_while_everything_is_listed_again_twi
         proxy = story.proxy
         written, events = len(proxy.writes), proxy.events
         assert written
+        assert proxy.watched  # or the lists would be all that the operator has
         for _ in range(2):
             before = proxy.listed.copy()
             proxy.cut_watches()

@@ -68,3 +68,12 @@ def test_no_interpreted_class_rests_on_a_compiled_one(native: ModuleType) -> Non
 def test_the_compiled_files_stay_out_of_images() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "**/*.so" in lines
+
+
+def test_an_upgrade_by_pip_removes_the_libraries(native: ModuleType, tmp_path: Path) -> None:
+    info = tmp_path / "culvert-0.1.0.dist-info"
+    info.mkdir()
+    (info / "RECORD").write_text("culvert_http1/path.py,sha256=x,1\n")
+    for _ in range(2):
+        native.record(tmp_path, [Path("culvert_http1/path.so")])
+    assert (info / "RECORD").read_text() == "culvert_http1/path.py,sha256=x,1\nculvert_http1/path.so,,\n"

@@ -1,9 +1,9 @@
 """A seeded soak: random requests while connectors, relays, origins and the networks between them fail at random.
 
-`make test` runs half a minute of it, `make soak` five minutes; CULVERT_SOAK_SECONDS and CULVERT_SOAK_SEED say how long
-and with which faults. It goes in rounds: some seconds of faults, then everything heals and every request that is still
-out has to end. Nothing here depends on how fast the machine is: a request counts as lost when it moves no byte while
-requests that begin after it are served again and again, not when some number of seconds is over.
+`make test` runs half a minute of it, `make faults` five minutes; CULVERT_SOAK_SECONDS and CULVERT_SOAK_SEED say how
+long and with which faults. It goes in rounds: some seconds of faults, then everything heals and every request that is
+still out has to end. Nothing here depends on how fast the machine is: a request counts as lost when it moves no byte
+while requests that begin after it are served again and again, not when some number of seconds is over.
 """
 
 import asyncio
