@@ -11,6 +11,7 @@ import base64
 import copy
 import http.client
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -175,6 +176,10 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("Tunnel", "dns", {**MEMORY, "target": {"addresses": ["a.com"]}}, "write an IP address", {**MEMORY, "target": {"addresses": ["2001:db8::1"]}}),
     ("Tunnel", "deletionPolicy", "Keep", "Unsupported value", "Retain"),
     ("TunnelBinding", ".metadata.name", "a" * 64, "at most 63 characters", "a" * 63),
+    ("TunnelBinding", "tunnelRef", {"name": "a\nb"}, "the name of a Tunnel", {"name": "main.v2"}),
+    ("TunnelBinding", "tunnelRef", {"name": "main", "namespace": "A/b"}, "the name of a namespace", {"name": "main", "namespace": "a-1"}),
+    ("TunnelBinding", "rules.0.service.name", "web\nx", "the name of a Service of this namespace", "web-1"),
+    ("TunnelBinding", "rules.0.service.name", "web.other", "the name of a Service of this namespace", "1web"),
     ("TunnelBinding", "tunnelRef", {}, "tunnelRef.name: Required value", {"name": "main", "namespace": "culvert-system"}),
     ("TunnelBinding", "rules", [], "at least 1 items", BINDING["spec"]["rules"]),
     ("TunnelBinding", "rules", [{"name": f"r{i}", "hostname": f"h{i}.example.com", "httpStatus": 410} for i in range(65)], "at most 64 items", [{"name": f"r{i}", "hostname": f"h{i}.example.com", "httpStatus": 410} for i in range(64)]),
@@ -251,6 +256,10 @@ ROWS += [
      "without a port", {**TLS_RULE, "originRequest": {"originServerName": "a.internal", "noTLSVerify": True}}),
     ("TunnelBinding", "rules.0", {**TLS_RULE, "originRequest": {"caConfigMapRef": {}}},
      "caConfigMapRef.name: Required value", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "ca", "key": "x"}}}),
+    ("TunnelBinding", "rules.0", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "a\nb"}}},
+     "the name of a ConfigMap of this namespace", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "ca.v2"}}}),
+    ("TunnelBinding", "rules.0", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "ca", "key": "a b"}}},
+     "a key of the ConfigMap", {**TLS_RULE, "originRequest": {"caConfigMapRef": {"name": "ca", "key": "CA_1.crt"}}}),
 ]  # fmt: skip
 
 
@@ -383,6 +392,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 ALLOWED_CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("Tunnel", {"dns": {**MEMORY, "ownerId": "a"}}, {"dns": {**ZONEFILE, "ownerId": "a"}}),
     ("HostnameClaim", {"owner": {"namespace": "a"}}, {"owner": {"namespace": "b"}}),
+    ("HostnameClaim", {"hostname": None, "tcpPort": 1}, {"hostname": None, "tcpPort": 1, "owner": {"namespace": "b"}}),
 ]
 
 
@@ -577,12 +587,78 @@ def schemas() -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield from walk(crd["spec"]["names"]["kind"], "", crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
 
 
-def test_every_rule_has_its_row() -> None:
-    said = {row[3] for row in ROWS} | {row[3] for row in CHANGES} | {"error parsing regexp"}
+def rules() -> Iterator[tuple[str, str, dict[str, str]]]:
+    """(kind, path of the field, rule) of every `x-kubernetes-validations`."""
     for kind, path, node in schemas():
         for rule in node.get("x-kubernetes-validations", ()):
-            regex = "RE2" in rule["message"]
-            assert regex or any(part in rule["message"] for part in said), f"{kind}{path}: {rule['message']}"
+            yield kind, path, rule
+
+
+def values_at(item: Any, path: str) -> list[Any]:
+    """What an object has at a schema's path (`.spec.rules[].name`, `{}` for any key)."""
+    found = [item]
+    for step in re.findall(r"[.][^.\[{]+|\[\]|\{\}", path):
+        if step == "[]":
+            found = [inner for one in found if isinstance(one, list) for inner in one]
+        elif step == "{}":
+            found = [inner for one in found if isinstance(one, dict) for inner in one.values()]
+        else:
+            found = [one[step[1:]] for one in found if isinstance(one, dict) and step[1:] in one]
+    return found
+
+
+def test_every_rule_has_its_row() -> None:
+    """By its words: quick, and without an API server. The next test asks one, and looks at the place too."""
+    said = {row[3] for row in ROWS} | {row[3] for row in CHANGES} | {"error parsing regexp"}
+    for kind, path, rule in rules():
+        regex = "RE2" in rule["message"]
+        assert regex or any(part in rule["message"] for part in said), f"{kind}{path}: {rule['message']}"
+
+
+def test_every_rule_refuses_and_accepts_something_at_its_own_place(asking: Asking) -> None:
+    complaints: dict[str, str] = {}
+    accepted: dict[str, list[Any]] = {kind: [] for kind in BASE}
+    for kind, path, bad, _, good in ROWS:
+        complaints[kind] = complaints.get(kind, "") + "\n" + asking.create(changed(kind, path, bad))
+        accepted[kind].append(json.loads(changed(kind, path, good)))
+    for kind, _, after in ALLOWED_CHANGES:
+        accepted[kind].append(json.loads(merged(kind, after, "x")))
+    missing = []
+    for kind, path, rule in rules():
+        where = f"{kind}{path}: {rule['message']}"
+        place = re.escape(path.lstrip(".") or "<nil>").replace(r"\[\]", r"\[\d+\]").replace(r"\{\}", r"\S*")
+        if "oldSelf" in rule["rule"]:
+            refused = any(said in rule["message"] for *_, said in CHANGES)
+        elif "RE2" in rule["message"]:
+            refused = "error parsing regexp" in complaints[kind]
+        else:
+            words = rf"{place}: Invalid value: (?:(?!: Invalid value: ).)*{re.escape(rule['message'])}"
+            refused = re.search(words, complaints[kind]) is not None
+        if not refused:
+            missing.append(f"nothing is refused by {where}")
+        if not any(values_at(item, path) for item in accepted[kind]):
+            missing.append(f"nothing is accepted by {where}")
+    assert not missing
+
+
+def test_every_field_says_what_it_is() -> None:
+    missing = []
+    for kind, path, node in schemas():
+        for name, field in node.get("properties", {}).items():
+            # The API server describes apiVersion, kind and metadata itself.
+            if path or name not in ("apiVersion", "kind", "metadata"):
+                said = field.get("description", "")
+                if len(said) < 10 or not said.endswith("."):
+                    missing.append(f"{kind}{path}.{name}: {said!r}")
+    assert not missing
+
+
+def test_explain_shows_the_fields_and_what_they_are(api: Any) -> None:
+    shown = api.kubectl("explain", "tb.spec.rules.originRequest.pathRewrite").stdout
+    assert "stripPrefix" in shown
+    assert "Another path for the Service." in " ".join(shown.split())
+    for field in ("tunnels.status.credential", "tunnels.spec.relay.proxyURL", "tb.spec.rules.wildcard"):
+        assert "<no description>" not in api.kubectl("explain", field).stdout
 
 
 def test_everything_that_a_stranger_writes_is_bounded() -> None:

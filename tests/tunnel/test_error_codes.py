@@ -107,6 +107,8 @@ def resets() -> Iterator[Code]:
             yield from (("origin", reason) for reason in texts(call.args[1]))
         if name_of(call) == "_abort_upload":
             yield from (("session", reason) for reason in texts(call.args[0]))
+        if name_of(call) == "_refuse_response":
+            yield from (("origin", reason) for reason in texts(call.args[0]))
     for where, module in modules("connector"):
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef) and (where, node.name) in PROBLEMS:

@@ -12,8 +12,6 @@ from culvert_connector.origins.treatment import FieldEditor
 from culvert_http1.fields import check_fields
 from culvert_http1.response import ResponseHead
 
-TOO_LARGE = "response_head_too_large"
-
 
 class TreatedExchange(Exchange):
     """An Exchange with an editor of response fields. Interim responses (1xx, but for 101) pass as they are."""
@@ -36,5 +34,5 @@ class TreatedExchange(Exchange):
         head.fields = self.editor.apply(head.fields)
         if check_fields(head.fields):
             return True
-        self._refuse_response(TOO_LARGE)
+        self._refuse_response("response_head_too_large")
         return False
