@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import dns.message
+import dns.rcode
 import pytest
 
 from culvert_operator.dns.endpoint import Endpoint, Published
@@ -184,18 +186,76 @@ UPDATE = 5
 
 
 @contextlib.asynccontextmanager
+async def answer_updates_with(code: dns.rcode.Rcode, port: int, key: Any) -> AsyncIterator[int]:
+    """A server that answers every update with this response code, signed, and passes everything else on."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        passing = asyncio.create_task(_pass_on(up_reader, writer))
+        try:
+            while True:
+                head = await reader.readexactly(2)
+                body = await reader.readexactly(int.from_bytes(head))
+                if body[2] >> 3 & 15 == UPDATE:
+                    answer = dns.message.make_response(dns.message.from_wire(body, keyring=key.tsig))
+                    answer.set_rcode(code)
+                    wire = answer.to_wire()
+                    writer.write(len(wire).to_bytes(2) + wire)
+                else:
+                    up_writer.write(head + body)
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            passing.cancel()
+            await asyncio.gather(passing, return_exceptions=True)
+            for held in (writer, up_writer):
+                held.close()
+                with contextlib.suppress(OSError):
+                    await held.wait_closed()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await listener.wait_closed()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    "code", ["SERVFAIL", "REFUSED", "NOTAUTH", "NOTIMP", "NOTZONE", "FORMERR", "NXRRSET", "YXRRSET"]
+)
+def test_d31_every_answer_to_an_update_is_named_and_changes_nothing(server: Callable[[str], Any], code: str) -> None:
+    ground = server("bind").ground()
+    name = f"shop.{ground.zone}"
+    before = ground.foreign()
+
+    async def refused() -> list[ChangeResult]:
+        key = ground.server.keys["culvert"]
+        async with answer_updates_with(dns.rcode.from_text(code), ground.server.port, key) as port:
+            return await publish(ground.server.provider(ground.zone, servers=f"127.0.0.1:{port}"), name)
+
+    (result,) = asyncio.run(refused())
+    changed = code in ("NXRRSET", "YXRRSET")  # somebody was faster: read again, then tried again
+    assert result.result is (Result.CONFLICT if changed else Result.FAILED)
+    assert ("is read again" if changed else code) in result.message
+    assert ground.foreign() == before
+    assert [r.result for r in asyncio.run(publish(ground.server.provider(ground.zone), name))] == [Result.DONE]
+
+
+@contextlib.asynccontextmanager
 async def swallow_update_answers(port: int) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A proxy that passes everything on but the answers to updates: it reads those, keeps them and hangs up."""
     swallowed: list[bytes] = []
 
-    async def down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        passing = asyncio.create_task(down(up_reader, writer))
+        passing = asyncio.create_task(_pass_on(up_reader, writer))
         try:
             while True:
                 head = await reader.readexactly(2)

@@ -407,6 +407,8 @@ def test_d30_a_suspicious_mass_deletion_stops_and_asks(world: Any) -> None:
         world.delete(key)
     world.settle()
     assert len(world.zone) == len(world.bindings) == 25
+    figures = world.plan(MAIN).dns_figures
+    assert (figures.owned, figures.held, figures.refused) == (25, 25, 0)
     assert world.condition(keys[0], "DNSReady") == ("False", "DeletionHeld")
     assert [e.reason for e in world.events if e.key == keys[0]][-1] == "DeletionHeld"
     assert "culvert.dev/allow-mass-deletion=25" in world.message(keys[0], "DNSReady")

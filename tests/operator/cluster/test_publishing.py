@@ -11,6 +11,7 @@ from culvert_operator.cluster import kinds
 from culvert_operator.cluster.stores import Store
 from culvert_operator.cluster.texts import Contents
 from culvert_operator.dns.endpoint import Endpoint
+from culvert_operator.dns.metrics import Figures
 from culvert_operator.dns.plan import Change, ZoneChanges
 from culvert_operator.dns.provider import Result
 from culvert_operator.keys import ObjectKey
@@ -87,6 +88,10 @@ def test_changes_are_written_and_counted(api_server: Any) -> None:
         assert 'culvert_dns_last_success_timestamp_seconds{namespace="ns",tunnel="main"} 1.8e+09' in told
         assert 'culvert_dns_provider_duration_seconds_count{operation="read"} 1.0' in told
         assert 'culvert_dns_provider_duration_seconds_count{operation="write"} 1.0' in told
+        bench.metrics.dns.figures(KEY, Figures(owned=3, refused=2, held=1))
+        told = bench.metrics.exposition().decode()
+        for name, count in (("names_owned", 3), ("names_refused", 2), ("deletions_held", 1)):
+            assert f'culvert_dns_{name}{{namespace="ns",tunnel="main"}} {count}.0' in told
         await bench.publishing.view(None, KEY)
         assert 'tunnel="main"' not in bench.metrics.exposition().decode()
 
