@@ -34,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "connector/culvert_connector": (
         "configuration", "origins.connection", "origins.exchange", "origins.origins", "origins.pinning", "origins.pool",
-        "origins.request", "origins.targets", "origins.waits", "requests", "tallies",
+        "origins.request", "origins.targets", "origins.treated", "origins.waits", "requests", "tallies",
     ),
     "ingress/culvert_ingress": ("matching",),
 }  # fmt: skip
