@@ -263,10 +263,14 @@ class Installation(Visitors):
         return {str(pod["metadata"]["name"]) for pod in found}
 
     def lives(self, component: str) -> list[tuple[str, int]]:
-        """(uid, restarts) of every Pod of a component: equal only when none was replaced or restarted."""
+        """(uid, restarts) of every Pod of a component: equal only when none was replaced or restarted.
+
+        Pods that are ending are left out: an earlier test's may still be.
+        """
         return [
             (pod["metadata"]["uid"], sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ())))
             for pod in self.pods(component)
+            if "deletionTimestamp" not in pod["metadata"]
         ]
 
     def pods_of_system(self) -> list[Any]:

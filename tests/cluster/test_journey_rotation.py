@@ -50,7 +50,7 @@ def test_d21_a_credential_is_rotated_and_the_old_one_revoked_without_losing_a_re
     assert installation.lives("connector") == lives, "no Pod was restarted for it"
     entry = ledger(installation)[main]
     assert entry["told"] == entry["addresses"]
-    assert installation.document()["revocations"] == [entry["revocation"]]
+    assert entry["revocation"] in installation.document()["revocations"]  # beside those of other Tunnels
     installation.until(
         lambda: installation.condition("tunnel", "main", installation.system, "CredentialsReady")[1] == "Issued"
     )

@@ -23,6 +23,7 @@ from .operators import World, until
 from .test_leadership import ELECTION
 from .ways import ACCOUNT, Ways
 
+DNS_ENDPOINTS = Path(__file__).with_name("dnsendpoints.yaml").read_text()
 API = "/apis/culvert.dev/v1alpha1"
 CONFLICTS = (
     ("POST", f"{API}/hostnameclaims/old.NAME.example.com", 1),
@@ -31,6 +32,8 @@ CONFLICTS = (
 )
 """Writes that meet somebody else's: what the operator reads again then, it reads at no other time."""
 
+WIDE = ("cluster", "watched")
+"""Scopes of rules for objects that are not in an operator's own or a Tunnel's namespace."""
 Right = tuple[str, str, str, str]
 """(scope, group, resource, verb)"""
 
@@ -52,12 +55,13 @@ def used(events: list[Any], users: set[str], own: set[str]) -> set[Right]:
             continue
         group = thing.get("apiGroup", "")
         resource = "/".join(filter(None, (thing["resource"], thing.get("subresource"))))
-        scopes = ("tunnels", "own") if thing.get("namespace") in own and group != CULVERT else ("cluster",)
+        narrow = thing.get("namespace") in own and group != CULVERT
+        scopes = ("tunnels", "own") if narrow else WIDE
         # An apply that makes the object needs `create` too.
         verbs = [event["verb"], *(["create"] if event["verb"] == "patch" and code == 201 else [])]
         found |= {(scope, group, resource, verb) for scope in scopes for verb in verbs}
         if group == "events.k8s.io":
-            found |= {("cluster", group, resource, verb) for verb in verbs}
+            found |= {(scope, group, resource, verb) for scope in WIDE for verb in verbs}
     return found
 
 
@@ -65,7 +69,7 @@ def request(right: Right) -> Any:
     """An entry of the audit log that needs a right."""
     scope, group, resource, verb = right
     kind, _, part = resource.partition("/")
-    thing = {"apiGroup": group, "resource": kind, "namespace": "elsewhere" if scope == "cluster" else "system"}
+    thing = {"apiGroup": group, "resource": kind, "namespace": "elsewhere" if scope in WIDE else "system"}
     return {
         "user": {"username": "it"},
         "verb": "patch" if verb == "create" else verb,
@@ -78,9 +82,7 @@ def request(right: Right) -> Any:
 def test_a_right_without_a_request_in_the_log_is_noticed(left_out: Right) -> None:
     scope, *asked = left_out
     events = [
-        request(right)
-        for right in granted()
-        if right[1:] != tuple(asked) or (right[0] == "cluster") != (scope == "cluster")
+        request(right) for right in granted() if right[1:] != tuple(asked) or (right[0] in WIDE) != (scope in WIDE)
     ]
     if asked[-1] == "patch":  # an apply that makes an object is a patch too
         events = [e for e in events if e["verb"] != "patch" or e["objectRef"] != request(left_out)["objectRef"]]
@@ -125,6 +127,7 @@ def busy_life(world: World) -> None:
         if not number:
             world.apply(world.tunnel())
             until(lambda: world.find("secret", "main-credential"))
+    hand_over(world, first)
     assert world.stop() == 0
     retire(world)
     world.start("--relay-service=culvert-relay-tunnel", "--relay-server-names=relay.example.net")
@@ -140,6 +143,31 @@ def busy_life(world: World) -> None:
     until(renewed)
 
 
+def hand_over(world: World, host: str) -> None:
+    """Records as DNSEndpoint objects: made, changed and deleted."""
+    world.cluster.apply(DNS_ENDPOINTS)
+    kind = "dnsendpoints.externaldns.k8s.io"
+    world.cluster.kubectl("wait", f"crd/{kind}", "--for=condition=Established", "--timeout=30s")
+
+    def tunnel(team: str) -> dict[str, Any]:
+        endpoints = {"labels": {"team": team}}
+        return world.tunnel(
+            dns={"endpoints": endpoints, "zones": [world.zone], "target": {"hostname": "r.example.net"}}
+        )
+
+    # The former Tunnel's Deployment goes by garbage collection, with its Pods.
+    until(lambda: world.find("deployment", "main-connector") is None, seconds=120)
+    world.apply(tunnel("edge"), world.binding(host))
+    world.served(world.connect(), host)
+    until(lambda: world.find(kind, f"culvert.{host}"))
+    world.apply(tunnel("core"))
+    until(lambda: world.get(kind, f"culvert.{host}")["metadata"]["labels"]["team"] == "core")
+    shop = f"--namespace={world.name}-shop"
+    world.cluster.kubectl("delete", "tunnelbinding", "web", shop, "--timeout=60s", timeout=90)
+    world.cluster.kubectl("delete", "tunnel", "main", f"--namespace={world.system}", "--timeout=60s", timeout=90)
+    world.cluster.kubectl("delete", "crd", kind, "--timeout=60s", timeout=90)
+
+
 def retire(world: World) -> None:
     """`culvert operator retire` beside a Deployment, as there is one when a chart is uninstalled."""
     pod = {"metadata": {"labels": {"app": "operator"}}, "spec": {"containers": [{"name": "it", "image": "none"}]}}
@@ -152,12 +180,12 @@ def retire(world: World) -> None:
 
 
 @pytest.fixture
-def conflicts(to_the_server: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Story]:
+def conflicts(to_the_server: Ways) -> list[Story]:
     """Stories in which a write is answered with 409."""
     numbers = itertools.count(900)
     told = []
     for write in CONFLICTS:
-        story = Story(to_the_server, next(numbers), tmp_path, monkeypatch, Fault("409 instead of", write, early=True))
+        story = Story(to_the_server, next(numbers), Fault("409 instead of", write, early=True))
         asyncio.run(story.tell())
         told.append(story)
     return told
@@ -177,4 +205,5 @@ def test_every_right_that_is_granted_is_used(
     record_property("rights of the operator", f"{len(granted())} granted, {len(granted()) - len(unused)} used")
     assert unused == [], "rights that the operator never needs: take them out of permissions.py"
     # The log is read rightly: what is not granted was not used.
-    assert {right for right in needed if right[0] == "cluster"} <= granted()
+    wide = {right[1:] for right in granted() if right[0] in WIDE}
+    assert {right[1:] for right in needed if right[0] in WIDE} <= wide
