@@ -18,7 +18,7 @@ from culvert_relay.metrics import Counters
 from culvert_relay.tunnels.limiter import FailureLimiter
 from culvert_relay.tunnels.registry import Registry
 from culvert_relay.tunnels.revocations import Revocations
-from culvert_relay.wheel import TICK_SECONDS, Wheel, ticks
+from culvert_relay.wheel import AT_ONCE, TICK_SECONDS, Wheel, ticks
 
 if TYPE_CHECKING:
     from culvert_relay.access.log import AccessLog
@@ -98,7 +98,11 @@ class Edge:
     def _tick(self) -> None:
         now = int((self.loop.time() - self._started) / TICK_SECONDS)
         self._ticking = self.loop.call_at(self._started + (now + 1) * TICK_SECONDS, self._tick)
-        self.wheel.advance(now)
+        self._expire(now)
+
+    def _expire(self, now: int) -> None:
+        if self.wheel.advance(now, most=AT_ONCE) and self._ticking is not None:
+            self.loop.call_soon(self._expire, now)
 
 
 def _host(name: str) -> bytes:

@@ -102,6 +102,28 @@ def test_d20_a_wrong_token_is_a_failed_read_that_does_not_show_it(cloudflare: An
     assert "not-the-token" not in view.error
 
 
+def test_a_rotated_token_is_used_at_the_next_request(cloudflare: Any) -> None:
+    class Rotated:
+        """A secret that is replaced once it has been read."""
+
+        tokens = iter(["an-old-token", *["cloudflare-token-of-the-tests"] * 20])
+
+        async def value(self) -> str:
+            return next(self.tokens)
+
+    _, make = cloudflare
+    url = make(ZONE)._client.base
+    made = provider("cloudflare", ProviderConfig({"api-url": url}, (ZONE,), secret=Rotated()))
+
+    async def twice() -> tuple[str | None, list[ChangeResult]]:
+        refused = (await Registry(made).view([])).error
+        return refused, await publish(made, f"shop.{ZONE}")
+
+    refused, results = run(made, twice())
+    assert refused is not None
+    assert [r.result for r in results] == [Result.DONE]
+
+
 def test_a_zone_that_the_token_cannot_see_is_named(cloudflare: Any) -> None:
     _, make = cloudflare
     view = view_of(make("hidden.example"), "shop.hidden.example")

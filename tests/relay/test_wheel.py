@@ -101,3 +101,33 @@ def test_the_wheel_agrees_with_a_list_of_deadlines(actions: list[tuple[str, int,
                     del due[index]
     assert [timer.fired for timer in timers] == expected
     assert len(wheel) == len(due)
+
+
+def test_many_deadlines_of_one_tick_take_several_turns_and_none_is_lost() -> None:
+    wheel = Wheel()
+    timers = [Timer(wheel) for _ in range(10)]
+    for timer in timers:
+        wheel.arm(timer, 3)
+    turns = 0
+    while wheel.advance(5, most=4):
+        turns += 1
+        assert sum(len(timer.fired) for timer in timers) == turns * 4
+    assert turns == 2
+    assert [timer.fired for timer in timers] == [[3]] * 10
+    assert (wheel.now, len(wheel)) == (5, 0)
+
+
+def test_who_is_cancelled_or_armed_anew_while_others_are_looked_at_is_not_called_then() -> None:
+    wheel = Wheel()
+    timers = [Timer(wheel) for _ in range(3)]
+    for timer in timers:
+        wheel.arm(timer, 1)
+    assert wheel.advance(1, most=1)
+    cancelled, again = (timer for timer in timers if not timer.fired)
+    wheel.cancel(cancelled)
+    wheel.arm(again, 2)
+    assert not wheel.advance(1, most=5)
+    assert (cancelled.fired, again.fired) == ([], [])
+    wheel.advance(9)
+    assert (cancelled.fired, again.fired) == ([], [3])
+    assert len(wheel) == 0
