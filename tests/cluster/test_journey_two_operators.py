@@ -21,6 +21,15 @@ def holder(installation: Installation) -> str:
     return str((installation.get("lease", "culvert-operator") or {}).get("spec", {}).get("holderIdentity", ""))
 
 
+def serving(installation: Installation) -> int:
+    """How many operators' Pods are ready and there to stay."""
+    return sum(
+        any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+        for pod in installation.pods("operator")
+        if "deletionTimestamp" not in pod["metadata"]
+    )
+
+
 def test_d24_the_leading_pod_is_killed_and_the_other_one_takes_over_within_the_lease(
     installation: Installation, record_property: Any
 ) -> None:
@@ -54,6 +63,6 @@ def test_d24_the_leading_pod_is_killed_and_the_other_one_takes_over_within_the_l
         assert installation.lives("connector") == connectors
         made = [uri for _, verb, uri in installation.writes(since) if verb == "create" and "hostnameclaims" in uri]
         assert len(made) == 1, "one claim was made, by one of them"
-        installation.until(lambda: len(installation.pods("operator")) == 2)
+        installation.until(lambda: serving(installation) == 2 == len(installation.pods("operator")))
         leading = [installation.metrics("operator", 9902, which=n) for n in range(len(installation.pods("operator")))]
         assert sum("\nculvert_operator_leader 1.0\n" in text for text in leading) == 1

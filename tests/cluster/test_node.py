@@ -88,8 +88,9 @@ def ask(name: str, address: str, port: int) -> list[str]:
         try:
             answer = dns.query.tcp(question, address, port=port, timeout=5)
             break
-        except (ConnectionRefusedError, dns.exception.Timeout):
-            # kube-proxy has not heard of the Service's Pod yet, or not even of the Service.
+        except (ConnectionRefusedError, EOFError, dns.exception.Timeout):
+            # kube-proxy has not heard of the Service's Pod yet, or not even of the Service; a resolver that has just
+            # begun may hang up.
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert answer.rcode() == dns.rcode.NOERROR
