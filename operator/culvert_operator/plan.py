@@ -78,7 +78,7 @@ def plan(snapshot: Snapshot) -> Plan:
         revoke = after_rotation(snapshot, tunnel, configured.subject, rotated, relay_of(snapshot, tunnel))
     fleet = muster(snapshot.reports)
     leaves_at = withdrawal_at(tunnel, fleet)
-    proofs = {k: read_proof(r) for k, r in routing.bindings.items()}
+    proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
     verdicts = {
         k: programmed_condition(r, proofs[k], fleet, version=configured.version) for k, r in routing.bindings.items()
     }

@@ -643,3 +643,19 @@ def _certificate() -> str:
     start = datetime(2025, 1, 1, tzinfo=UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=1))
     return builder.sign(key, None).public_bytes(Encoding.PEM).decode()
+
+
+def test_d02_a_configuration_that_was_never_stored_is_not_waited_for(world: Any) -> None:
+    """Its write conflicted with an earlier one whose answer was lost; the statuses had been written all the same."""
+    shop = world.binding("shop", "shop", "shop.example.com")
+    world.settle()
+    stored = world.document(MAIN).version
+    status = world.bindings[shop]["status"]
+    status["configVersion"] = stored + 5_000
+    for condition in status["conditions"]:
+        if condition["type"] in ("Programmed", "Ready"):
+            condition |= {"status": "False", "reason": "NotApplied"}
+    world.settle()
+    assert world.document(MAIN).version == stored
+    assert world.status(shop)["configVersion"] == stored
+    assert world.condition(shop, "Ready")[0] == "True"

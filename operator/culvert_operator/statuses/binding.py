@@ -41,8 +41,12 @@ class Proof:
     published: bool
 
 
-def read_proof(routed: Routed) -> Proof:
-    """The proof in a binding's stored status; none when its generation or its served rules have changed since."""
+def read_proof(routed: Routed, *, version: int | None) -> Proof:
+    """The proof in a binding's stored status; none when its generation or its served rules have changed since.
+
+    ``version`` is the present configuration's. A later one in the status was never stored: its write was refused (it
+    conflicted with an earlier write whose answer was lost), and no connector will ever report it.
+    """
     status, generation = routed.binding.status, routed.binding.meta.generation
     stored = {
         (text(r.get("name")), text(r.get("hostname")))
@@ -52,8 +56,9 @@ def read_proof(routed: Routed) -> Proof:
     now = {(c.rule.name, c.hostname) for c, _ in routed.served}
     if status.get("observedGeneration") != generation or stored != now or not now:
         return Proof(0, False, False)
+    proven = integer(status.get("configVersion"))
     return Proof(
-        integer(status.get("configVersion")),
+        0 if version is not None and proven > version else proven,
         is_true(status, PROGRAMMED, generation=generation),
         is_true(status, DNS_READY, generation=generation),
     )
