@@ -7,7 +7,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dns.message
@@ -185,29 +186,40 @@ UPDATE = 5
 """The opcode of dynamic updates (RFC 2136, section 1.3), in bits 1 to 4 of a message's third byte."""
 
 
+@dataclass
+class Line:
+    """One connection through `between`: the visitor's writer, the server's ends, and what passes its answers on."""
+
+    writer: asyncio.StreamWriter
+    up_reader: asyncio.StreamReader
+    up_writer: asyncio.StreamWriter
+    passing: asyncio.Task[None]
+
+    async def stop_passing(self) -> None:
+        self.passing.cancel()
+        await asyncio.gather(self.passing, return_exceptions=True)
+
+
 @contextlib.asynccontextmanager
-async def answer_updates_with(code: dns.rcode.Rcode, port: int, key: Any) -> AsyncIterator[int]:
-    """A server that answers every update with this response code, signed, and passes everything else on."""
+async def between(port: int, update: Callable[[Line, bytes], Awaitable[bool]]) -> AsyncIterator[int]:
+    """A proxy that gives every update to ``update``, which says whether to go on, and passes everything else on."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        passing = asyncio.create_task(_pass_on(up_reader, writer))
+        line = Line(writer, up_reader, up_writer, asyncio.create_task(_pass_on(up_reader, writer)))
         try:
-            while True:
+            going = True
+            while going:
                 head = await reader.readexactly(2)
                 body = await reader.readexactly(int.from_bytes(head))
                 if body[2] >> 3 & 15 == UPDATE:
-                    answer = dns.message.make_response(dns.message.from_wire(body, keyring=key.tsig))
-                    answer.set_rcode(code)
-                    wire = answer.to_wire()
-                    writer.write(len(wire).to_bytes(2) + wire)
+                    going = await update(line, body)
                 else:
                     up_writer.write(head + body)
         except asyncio.IncompleteReadError:
             return
         finally:
-            passing.cancel()
-            await asyncio.gather(passing, return_exceptions=True)
+            await line.stop_passing()
             for held in (writer, up_writer):
                 held.close()
                 with contextlib.suppress(OSError):
@@ -235,9 +247,15 @@ def test_d31_every_answer_to_an_update_is_named_and_changes_nothing(server: Call
     name = f"shop.{ground.zone}"
     before = ground.foreign()
 
+    async def answer(line: Line, body: bytes) -> bool:
+        said = dns.message.make_response(dns.message.from_wire(body, keyring=ground.server.keys["culvert"].tsig))
+        said.set_rcode(dns.rcode.from_text(code))
+        wire = said.to_wire()
+        line.writer.write(len(wire).to_bytes(2) + wire)
+        return True
+
     async def refused() -> list[ChangeResult]:
-        key = ground.server.keys["culvert"]
-        async with answer_updates_with(dns.rcode.from_text(code), ground.server.port, key) as port:
+        async with between(ground.server.port, answer) as port:
             return await publish(ground.server.provider(ground.zone, servers=f"127.0.0.1:{port}"), name)
 
     (result,) = asyncio.run(refused())
@@ -248,49 +266,21 @@ def test_d31_every_answer_to_an_update_is_named_and_changes_nothing(server: Call
     assert [r.result for r in asyncio.run(publish(ground.server.provider(ground.zone), name))] == [Result.DONE]
 
 
-@contextlib.asynccontextmanager
-async def swallow_update_answers(port: int) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A proxy that passes everything on but the answers to updates: it reads those, keeps them and hangs up."""
-    swallowed: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        passing = asyncio.create_task(_pass_on(up_reader, writer))
-        try:
-            while True:
-                head = await reader.readexactly(2)
-                body = await reader.readexactly(int.from_bytes(head))
-                if body[2] >> 3 & 15 == UPDATE:
-                    passing.cancel()
-                    await asyncio.gather(passing, return_exceptions=True)
-                    up_writer.write(head + body)
-                    answer = await up_reader.readexactly(2)
-                    swallowed.append(await up_reader.readexactly(int.from_bytes(answer)))
-                    return
-                up_writer.write(head + body)
-        except asyncio.IncompleteReadError:
-            return
-        finally:
-            passing.cancel()
-            await asyncio.gather(passing, return_exceptions=True)
-            for held in (writer, up_writer):
-                held.close()
-                with contextlib.suppress(OSError):
-                    await held.wait_closed()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield listener.sockets[0].getsockname()[1], swallowed
-    finally:
-        listener.close()
-        await listener.wait_closed()
-
-
 def test_d31_an_answer_lost_after_the_update_was_done_is_read_again_and_not_written_twice(served: Any) -> None:
     name = f"shop.{served.zone}"
 
+    swallowed: list[bytes] = []
+
+    async def swallow(line: Line, body: bytes) -> bool:
+        """Let it be done, keep the answer, and hang up."""
+        await line.stop_passing()
+        line.up_writer.write(len(body).to_bytes(2) + body)
+        answer = await line.up_reader.readexactly(2)
+        swallowed.append(await line.up_reader.readexactly(int.from_bytes(answer)))
+        return False
+
     async def lose() -> tuple[list[ChangeResult], list[ChangeResult]]:
-        async with swallow_update_answers(served.server.port) as (port, swallowed):
+        async with between(served.server.port, swallow) as port:
             # The second server is not to be asked: whether the first did it is not known.
             both = f"127.0.0.1:{port},127.0.0.1:{served.server.port}"
             first = await publish(served.server.provider(served.zone, servers=both), name)
