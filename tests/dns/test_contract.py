@@ -169,6 +169,19 @@ def test_d09_a_record_edited_by_a_person_after_the_read_is_not_overwritten(groun
         ground.edit(name, "A", ["192.0.2.1"])
 
 
+def test_d10_a_record_of_ours_that_a_person_edited_is_made_as_it_should_be(ground: Any) -> None:
+    one, before = wanted(f"shop.{ground.zone}"), ground.foreign()
+    assert done(step(ground, [one])) == [Action.CREATE]
+    ground.edit(one.name, "A", ["192.0.2.66"])
+    assert done(step(ground, [one])) == [Action.UPDATE]
+    assert ground.read()[one.name, "A"].values == ("192.0.2.1",)
+    ground.edit(one.name, "A", ())  # only the marker is left
+    assert done(step(ground, [one])) == [Action.CREATE]
+    assert ground.read()[one.name, "A"].values == ("192.0.2.1",)
+    assert done(step(ground, [], one)) == [Action.DELETE]
+    assert ground.foreign() == before
+
+
 def test_of_two_writers_with_one_owner_id_the_slower_is_refused(ground: Any) -> None:
     one = wanted(f"shop.{ground.zone}")
 

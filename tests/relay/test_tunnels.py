@@ -52,7 +52,7 @@ def test_every_authentication_failure_reads_the_same(play: Any, new_issuer: Any)
     play(scenario)
 
 
-def test_a29_an_address_that_fails_too_often_hears_429_but_a_valid_credential_passes(play: Any) -> None:
+def test_a29_d23_an_address_that_fails_too_often_hears_429_but_a_valid_credential_passes(play: Any) -> None:
     async def scenario(world: Any) -> None:
         statuses = []
         for _ in range(int(BURST) + 3):
