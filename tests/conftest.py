@@ -50,7 +50,7 @@ REQUIRED: Final = os.environ.get("REQUIRE_CLUSTER") == "1"
 
 
 def _unavailable(why: str) -> NoReturn:
-    """Skips, except in CI, where a missing program is a failure as a missing cluster is."""
+    """Skips, except in CI, where whatever the machine lacks is a failure as a missing cluster is."""
     if REQUIRED:
         pytest.fail(f"REQUIRE_CLUSTER=1 is set, but {why}")
     pytest.skip(why)
@@ -74,6 +74,12 @@ def _program(name: str) -> str:
     found = shutil.which(name, path=ADMINISTRATION)
     assert found is not None, f"{PACKAGES[name][0]} was installed and has no {name}"
     return found
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """``unavailable(why)``: skips for want of something of the machine's, and fails in CI."""
+    return _unavailable
 
 
 @pytest.fixture(scope="session")

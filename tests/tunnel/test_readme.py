@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -90,9 +91,9 @@ def until(condition: Callable[[], bool], *, seconds: float = 40) -> None:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Shell]:
     if not available():
-        pytest.skip("no network namespace can be made here: run as root, with iproute2 and util-linux")
+        unavailable("no network namespace can be made here: run as root, with iproute2 and util-linux")
     made = Shell(tmp_path)
     yield made
     made.close()

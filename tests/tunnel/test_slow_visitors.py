@@ -5,9 +5,9 @@ import contextlib
 import re
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
@@ -34,12 +34,12 @@ GROWTH = OF_EACH * (256 + 4 * 64) * 1024
 
 
 @pytest.fixture
-def descriptors() -> Iterator[None]:
+def descriptors(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     """Enough of them, for the processes that the test starts too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 6 * OF_EACH + 1000
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"needs {wanted} open files, and {hard} are allowed here")
+        unavailable(f"the test needs {wanted} open files, and {hard} are allowed here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

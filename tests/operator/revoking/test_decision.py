@@ -238,7 +238,8 @@ def test_d22_connectors_of_other_tunnels_repeat_the_revocation_of_one_that_has_g
     assert told.tunnel.subject == "inst:culvert-system/main"
 
 
-def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(simulate: Any) -> None:
+def without_its_ca(simulate: Any) -> tuple[Any, ObjectKey]:
+    """A Tunnel that was served, and whose relay's CA is gone."""
     world = simulate()
     ca = ObjectKey("culvert-system", "relay-ca")
     world.config_maps[ca] = {"ca.crt": CA}
@@ -246,6 +247,11 @@ def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(
     key = world.tunnel(relay=relay)
     world.settle()
     del world.config_maps[ca]
+    return world, key
+
+
+def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(simulate: Any) -> None:
+    world, key = without_its_ca(simulate)
     world.delete(key)
     world.settle()
     (revoked,) = world.ledger.values()
@@ -254,13 +260,7 @@ def test_d12_a_tunnel_whose_ca_went_before_it_is_revoked_where_it_was_last_seen(
 
 
 def test_d12_a_tunnel_of_which_nothing_is_left_to_ask_goes_and_an_event_says_what_stays(simulate: Any) -> None:
-    world = simulate()
-    ca = ObjectKey("culvert-system", "relay-ca")
-    world.config_maps[ca] = {"ca.crt": CA}
-    relay = {"addresses": ["relay.example.net:443"], "caConfigMapRef": {"name": "relay-ca", "key": "ca.crt"}}
-    key = world.tunnel(relay=relay)
-    world.settle()
-    del world.config_maps[ca]
+    world, key = without_its_ca(simulate)
     world.children.clear()
     world.delete(key)
     world.settle()
