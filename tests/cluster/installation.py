@@ -252,8 +252,9 @@ class Installation(Visitors):
                 self.kubectl("delete", "tunnelbinding", one["metadata"]["name"], where, *options)
 
     def pods(self, component: str) -> list[Any]:
-        """The Pods of a component of culvert, oldest name first."""
-        selector = f"--selector=app.kubernetes.io/component={component}"
+        """The Pods of a component of culvert, by name; of connectors those of the Tunnel `main`."""
+        instance = "main" if component == "connector" else "culvert"
+        selector = f"--selector=app.kubernetes.io/component={component},app.kubernetes.io/instance={instance}"
         found = self.cluster.get("pods", f"--namespace={SYSTEM}", selector)["items"]
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
@@ -340,6 +341,7 @@ class Installation(Visitors):
         parts = []
         for arguments in (
             ("get", "pods", "--all-namespaces", "--output=wide"),
+            ("get", "deployments,replicasets", f"--namespace={SYSTEM}", "--output=wide"),
             ("get", "tunnels,tunnelbindings", "--all-namespaces", "--output=yaml"),
             ("get", "events", f"--namespace={SYSTEM}", "--sort-by=.metadata.creationTimestamp"),
         ):

@@ -219,6 +219,9 @@ def test_d11_d12_names_in_a_companys_zone_come_move_and_go_and_nothing_else_does
             installation.kubectl(
                 "delete", kind, "company", f"--namespace={where}", "--ignore-not-found", "--timeout=240s"
             )
+        # Its connectors go in the background, and nothing of this test is to stand beside the next.
+        pods = ("pods", "--selector=culvert.dev/tunnel=company", f"--namespace={installation.system}")
+        installation.kubectl("wait", "--for=delete", *pods, "--timeout=240s")
     after = bind.transfer()
     ours = {key for key in after if "_culvert" in key[0]}
     changed = {key for key in before if after.get(key) != before[key]}
