@@ -203,8 +203,8 @@ def _origin(rule: RuleSpec, path: PathMatch) -> OriginRequest:
         raise ValueError("matchSNItoHost takes the name of each request; remove it, or originServerName.")
     header, name = rule.origin.http_host_header, rule.origin.origin_server_name
     found = OriginRequest(
-        connect_timeout=parse_duration(rule.origin.connect_timeout),
-        tls_timeout=parse_duration(rule.origin.tls_timeout),
+        connect_timeout=_limit("connectTimeout", written.connect_timeout),
+        tls_timeout=_limit("tlsTimeout", written.tls_timeout),
         tcp_keep_alive=parse_duration(rule.origin.tcp_keep_alive),
         keep_alive_timeout=parse_duration(rule.origin.keep_alive_timeout),
         keep_alive_connections=rule.origin.keep_alive_connections,
@@ -223,6 +223,14 @@ def _origin(rule: RuleSpec, path: PathMatch) -> OriginRequest:
     )
     if rule.protocol != "HTTP" and changes_http(found):
         raise ValueError(f"{', '.join(HTTP_ALONE)} are about HTTP; remove them from a TCP or TLS rule.")
+    return found
+
+
+def _limit(key: str, written: str) -> int:
+    """A duration in which something has to happen, so that none at all would fail every request."""
+    found = parse_duration(written)
+    if found == 0:
+        raise ValueError(f"{key} {written} leaves no time at all; write a duration above zero, for instance 30s.")
     return found
 
 

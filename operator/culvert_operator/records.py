@@ -41,6 +41,11 @@ _SETTLED = frozenset({State.GONE, State.KEPT})
 
 _WITHDRAWN = "No session has served the tunnel for dns.withdrawAfterSeconds; the record returns with the first session."
 
+_NO_TARGET = (
+    "The Tunnel's relay.addresses are names that only this cluster resolves, and visitors ask from outside; "
+    "set the Tunnel's dns.target to the relay's public name or addresses."
+)
+
 _REASONS: Mapping[State, str] = {
     State.TO_LIST: "Pending",
     State.TO_WRITE: "Pending",
@@ -70,7 +75,7 @@ class Records:
     ``changes`` are to be written now; ``listed`` says for each binding which records its status has to list for this
     Tunnel; ``abandoned`` are records that are left behind for good, by binding; ``leaving`` are listed
     records that nobody wants any more and that are not confirmed gone, ``pending`` their hostnames. ``withdrawn``: no
-    record is wanted while no session serves.
+    record is wanted while no session serves. ``aimless``: no record is new, for want of a name that visitors resolve.
     """
 
     changes: tuple[ZoneChanges, ...] = ()
@@ -81,6 +86,7 @@ class Records:
     pending: frozenset[str] = frozenset()
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     withdrawn: bool = False
+    aimless: bool = False
     figures: Figures = NO_FIGURES
 
 
@@ -92,7 +98,8 @@ def listed_by(binding: Binding, tunnel: ObjectKey) -> tuple[Listed, ...]:
 def target(tunnel: Tunnel, settings: DNSSettings) -> tuple[str | None, tuple[str, ...]]:
     """Where records point: (hostname, ()) for a CNAME or (None, addresses) for A and AAAA.
 
-    By default the relay's addresses: IP addresses when all of them are, else the first host name.
+    By default the relay's addresses: IP addresses when all of them are, else the first host name, one that is not a
+    Service's if there is one.
     """
     if settings.target_hostname:
         return settings.target_hostname, ()
@@ -100,12 +107,23 @@ def target(tunnel: Tunnel, settings: DNSSettings) -> tuple[str | None, tuple[str
         return None, settings.target_addresses
     hosts = _relay_hosts(tunnel)
     names = [host for host in hosts if not _is_ip(host)]
-    return (names[0], ()) if names else (None, tuple(hosts))
+    return (min(names, key=_is_service), ()) if names else (None, tuple(hosts))
 
 
 def apex_addresses(tunnel: Tunnel, settings: DNSSettings) -> tuple[str, ...]:
     """Where a zone's apex points, at which no CNAME can stand: the IP addresses that the Tunnel names, if it does."""
     return settings.target_addresses or tuple(host for host in _relay_hosts(tunnel) if _is_ip(host))
+
+
+def aimless(tunnel: Tunnel, settings: DNSSettings) -> bool:
+    """Whether records would point at the name of a Service, because the Tunnel does not say at what else."""
+    hostname, _ = target(tunnel, settings)
+    return not settings.target_hostname and hostname is not None and _is_service(hostname)
+
+
+def _is_service(host: str) -> bool:
+    """Whether it is ``NAME.NAMESPACE.svc``, with or without a cluster's domain."""
+    return host.split(".")[2:3] == ["svc"]
 
 
 def _relay_hosts(tunnel: Tunnel) -> list[str]:
@@ -181,11 +199,14 @@ def plan_records(
     names = {entry.name for entry in entries}
     own = {(entry.name, entry.resource) for entry in entries}
     # The latch: what a binding published stays wanted, also by the one who takes a name over.
+    nowhere = aimless(tunnel, tunnel.dns)
     publish = {
         w.hostname
         for w in wanted
         if not withdraw
-        if w.publish or (w.hostname, w.binding.resource) in own or (w.hostname in names and w.hostname in ours)
+        if (w.publish and not nowhere)
+        or (w.hostname, w.binding.resource) in own
+        or (w.hostname in names and w.hostname in ours)
     }
     withdrawn = {w.hostname for w in wanted} if withdraw else set()
     desired = [e for hostname in sorted(publish) for e in endpoints[hostname]]
@@ -215,6 +236,7 @@ def plan_records(
         pending=frozenset(e.name for e in leaving if e.name not in publish) | frozenset(staying),
         endpoints={h: endpoints[h] for h in publish},
         withdrawn=withdraw,
+        aimless=nowhere,
         figures=Figures(
             owned=len(ours),
             refused=len({name for (name, _), v in outcome.verdicts.items() if v.state in REFUSED}),
@@ -322,6 +344,8 @@ def _state(hostname: str, records: Records, view: DNSView) -> tuple[str, str]:
     endpoints = records.endpoints.get(hostname, ())
     if not endpoints and records.withdrawn:
         return "Withdrawn", _WITHDRAWN
+    if not endpoints and records.aimless:
+        return "NoTarget", _NO_TARGET
     if not endpoints:
         return "Pending", "The record appears once a session serves the name."
     for endpoint in endpoints:

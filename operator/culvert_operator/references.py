@@ -96,9 +96,19 @@ def _service(
         said = f"The Service {ref.name} has no selector: its addresses could be anybody's. Use one that selects Pods."
         return Unresolved("ServiceNotSupported", said)
     tcp = [port for port in service.ports if port.protocol == "TCP"]
-    found = next((p.port for p in tcp if ref.port in (p.port, p.name) and ref.port != ""), None)
+    found = next((p for p in tcp if ref.port in (p.port, p.name) and ref.port != ""), None)
     if found is None:
         known = ", ".join(f"{p.port} ({p.name})" if p.name else str(p.port) for p in tcp) or "none"
         said = f"The Service {ref.name} has no TCP port {shown(str(ref.port))}; it has {known}."
         return Unresolved("PortNotFound", said)
-    return HTTPService(ref.scheme, f"{ref.name}.{namespace}.svc.{cluster_domain}", found)
+    number = found.port
+    if service.headless:
+        # Its name resolves to the Pods' own addresses: nothing stands in between that would change the port.
+        if isinstance(found.target, str):
+            said = (
+                f"The Service {ref.name} is headless (clusterIP: None) and its targetPort {shown(found.target)} is a "
+                f"name, which each Pod may give another number; write the number, or use a Service with a cluster IP."
+            )
+            return Unresolved("ServiceNotSupported", said)
+        number = found.target
+    return HTTPService(ref.scheme, f"{ref.name}.{namespace}.svc.{cluster_domain}", number)

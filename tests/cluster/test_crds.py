@@ -225,6 +225,8 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("TunnelBinding", "rules.0", {"name": "a", "hostname": "a.com", "httpStatus": 199}, "greater than or equal to 200", {"name": "a", "hostname": "a.com", "httpStatus": 599}),
     ("TunnelBinding", "rules.0", {"name": "a", "hostname": "a.com", "httpStatus": 410, "originRequest": {}}, "originRequest is about a service", {"name": "a", "hostname": "a.com", "httpStatus": 410}),
     ("TunnelBinding", "rules.0.originRequest", {"connectTimeout": "30"}, "a duration with units", {"connectTimeout": "1m30s"}),
+    ("TunnelBinding", "rules.0.originRequest", {"connectTimeout": "0s"}, "above zero", {"connectTimeout": "0s1ms"}),
+    ("TunnelBinding", "rules.0.originRequest", {"tlsTimeout": "0h0ms"}, "above zero", {"tlsTimeout": "10s"}),
     ("TunnelBinding", "rules.0.originRequest", {"tlsTimeout": "soon"}, "a duration with units", {"tlsTimeout": "5s"}),
     ("TunnelBinding", "rules.0.originRequest", {"tcpKeepAlive": "30"}, "a duration with units", {"tcpKeepAlive": "0s"}),
     ("TunnelBinding", "rules.0.originRequest", {"keepAliveTimeout": "-1s"}, "a duration with units", {"keepAliveTimeout": "1h"}),

@@ -67,6 +67,8 @@ def test_international_names_become_a_labels() -> None:
         ({"hostname": "a.example.com", "service": None, "httpStatus": 100}, "final status"),
         ({"hostname": "a.example.com", "service": {"name": "a", "port": 1, "scheme": "file"}}, "http or https"),
         ({"hostname": "a.example.com", "originRequest": {"connectTimeout": "soon"}}, "duration"),
+        ({"hostname": "a.example.com", "originRequest": {"connectTimeout": "0s"}}, "leaves no time"),
+        ({"hostname": "a.example.com", "originRequest": {"tlsTimeout": "0h0ms"}}, "leaves no time"),
         ({"hostname": "a.example.com", "originRequest": {"httpHostHeader": "a\r\nb: c"}}, "Host header"),
         ({"hostname": "a.example.com", "originRequest": {"originServerName": "a b"}}, "a b"),
     ],

@@ -141,3 +141,27 @@ def test_a_relay_that_moves_takes_all_records_along_in_one_round(world: Any) -> 
     world.settle()
     assert {e.targets for e in world.zone.values()} == {("192.0.2.9",)}
     assert {e.type for e in world.zone.values()} == {"A"}
+
+
+def test_records_never_point_at_the_name_of_a_service_unless_that_is_what_the_tunnel_asks_for(world: Any) -> None:
+    inside = "culvert-relay-tunnel.culvert-system.svc.cluster.local"
+    world.tunnel(relay={"addresses": [f"{inside}:7443"]}, dns=dns(target={}))
+    shop = world.binding("shop", "shop", SHOP)
+    world.settle()
+    assert world.condition(shop, "DNSReady") == ("False", "NoTarget")
+    assert "dns.target" in world.message(shop, "DNSReady")
+    assert world.condition(shop, "Ready") == ("False", "NoTarget")
+    assert world.zone == {}
+    world.tunnel(relay={"addresses": [f"{inside}:7443", "relay.example.net:443"]}, dns=dns(target={}))
+    world.settle()
+    assert [e.targets for e in world.zone.values()] == [("relay.example.net",)]
+    # What is published stays where it is, and what is asked for by name is done.
+    world.tunnel(relay={"addresses": [f"{inside}:7443"]}, dns=dns(target={"hostname": inside}))
+    world.settle()
+    assert [e.targets for e in world.zone.values()] == [(inside,)]
+    world.tunnel(relay={"addresses": [f"{inside}:7443"]}, dns=dns(target={}))
+    world.settle()
+    assert world.condition(shop, "DNSReady") == ("True", "Published")
+    world.delete(shop)
+    world.settle()
+    assert world.zone == {}

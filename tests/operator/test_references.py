@@ -48,6 +48,23 @@ def test_a_port_is_found_by_number_or_name(port: int | str, number: int) -> None
 
 
 @pytest.mark.parametrize(
+    ("cluster_ip", "port", "number"),
+    [
+        ("None", {"port": 80, "targetPort": 8080}, 8080),
+        ("None", {"port": 80}, 80),
+        ("10.0.0.1", {"port": 80, "targetPort": 8080}, 80),
+        ("10.0.0.1", {"port": 80, "targetPort": "web"}, 80),
+    ],
+)
+def test_the_name_of_a_headless_service_stands_for_pods_and_their_port(
+    cluster_ip: str, port: dict[str, Any], number: int
+) -> None:
+    service = {**WEB, "spec": {**WEB["spec"], "clusterIP": cluster_ip, "ports": [port]}}  # type: ignore[dict-item]
+    resolved = found({"service": {"name": "web", "port": 80}}, service)
+    assert resolved.service == HTTPService("http", "web.shop.svc.cluster.local", number)
+
+
+@pytest.mark.parametrize(
     ("spec", "port", "reason"),
     [
         (None, 80, "ServiceNotFound"),
@@ -59,6 +76,7 @@ def test_a_port_is_found_by_number_or_name(port: int | str, number: int) -> None
         ({"type": "ExternalName", "externalName": "169.254.169.254"}, 80, "ServiceNotSupported"),
         ({"selector": {}}, 80, "ServiceNotSupported"),
         ({"selector": None}, 80, "ServiceNotSupported"),
+        ({"clusterIP": "None", "ports": [{"port": 80, "targetPort": "web"}]}, 80, "ServiceNotSupported"),
     ],
 )
 def test_d18_what_cannot_be_used_answers_503_and_says_why(

@@ -24,20 +24,26 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of a Service; ``name`` is empty for the only port of a Service."""
+    """One port of a Service; ``name`` is empty for the only port of a Service.
+
+    ``target`` is the Pods' port: its number, or its name, which may stand for another number in every Pod.
+    """
 
     name: str
     port: int
     protocol: str
+    target: int | str
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service: ``type`` as spelled, its ports, and whether it selects Pods."""
+    """A Service: ``type`` as spelled, its ports, whether it selects Pods, and whether its name stands for the Pods'
+    addresses themselves (``clusterIP: None``)."""
 
     key: ObjectKey
     type: str
     selects: bool
+    headless: bool
     ports: tuple[ServicePort, ...]
 
 
@@ -50,12 +56,16 @@ def parse_namespace(raw: Raw) -> Namespace:
 def parse_service(raw: Raw) -> Service:
     """A Service object."""
     spec = mapping(raw.get("spec"))
-    ports = (mapping(p) for p in sequence(spec.get("ports")))
     return Service(
         key=parse_meta(raw).key,
         type=text(spec.get("type")) or "ClusterIP",
         selects=bool(texts(spec.get("selector"))),
-        ports=tuple(
-            ServicePort(text(p.get("name")), integer(p.get("port")), text(p.get("protocol")) or "TCP") for p in ports
-        ),
+        headless=text(spec.get("clusterIP")) == "None",
+        ports=tuple(_port(mapping(port)) for port in sequence(spec.get("ports"))),
     )
+
+
+def _port(raw: Raw) -> ServicePort:
+    number = integer(raw.get("port"))
+    target = text(raw.get("targetPort")) or integer(raw.get("targetPort")) or number
+    return ServicePort(text(raw.get("name")), number, text(raw.get("protocol")) or "TCP", target)
