@@ -86,6 +86,14 @@ def address(text: str) -> str:
     return text
 
 
+def listener(text: str) -> str:
+    """``host:port`` to listen on, an IPv6 address in brackets; port 0 for any free one."""
+    match = _ADDRESS.match(text)
+    if match is None or int(match[1]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port, such as 127.0.0.1:20241")
+    return text
+
+
 def _look(about: str, examples: str) -> dict[str, Any]:
     indented = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     return {

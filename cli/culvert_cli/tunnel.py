@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from culvert_cli.arguments import Subparsers, add_command, add_config, add_group, address, lifetime
+from culvert_cli.arguments import Subparsers, add_command, add_config, add_group, address, lifetime, listener
 from culvert_cli.config_search import HELP as CONFIG_HELP
 from culvert_cli.config_search import find_config
 from culvert_cli.granting import add_streams, asked, described
@@ -116,16 +116,24 @@ def _add_run(group: Subparsers) -> None:
         "run",
         about=(
             "Run the tunnel's connector.\n\nDials the relays, serves the rules of the configuration file, and follows "
-            "changes of it. SIGTERM or Ctrl-C\nfinishes what is in flight; a second one stops at once."
+            "changes of it. SIGTERM or Ctrl-C\nfinishes what is in flight; a second one stops at once.\n\nWith --url "
+            "no file is needed: every hostname of the credentials is served from one place."
         ),
         examples=(
             "culvert tunnel run\n"
             "culvert tunnel run --config ./config.yml\n"
+            "culvert tunnel run --url http://localhost:3000 --credentials-file home.json --relay relay.example.com:443\n"
             "culvert tunnel --config ./config.yml run my-tunnel"
         ),
         run=_run,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="the tunnel, when the file names none")
+    parser.add_argument(
+        "--url",
+        metavar="SERVICE",
+        help="instead of a configuration file: the service, such as http://localhost:3000, of every hostname that the "
+        "credentials grant; needs --credentials-file and --relay",
+    )
     parser.add_argument("--credentials-file", metavar="F", type=Path, help="instead of the file's credentials-file")
     parser.add_argument(
         "--relay",
@@ -136,6 +144,12 @@ def _add_run(group: Subparsers) -> None:
     )
     parser.add_argument(
         "--relay-ca", metavar="PEM", type=Path, help="who signs the relays' certificates, instead of the file's"
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        type=listener,
+        help="where status and metrics are, instead of the file's; port 0 for any free one (default: 127.0.0.1:20241)",
     )
     add_config(parser, text=CONFIG_HELP)
 
@@ -222,13 +236,20 @@ def _renew(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    alone = arguments.url is not None
+    if alone and getattr(arguments, "config", None) is not None:
+        raise UsageError("--url is there for want of a configuration file; leave it out, or --config.")
+    if alone and not (arguments.credentials_file and arguments.relay):
+        raise UsageError("--url needs --credentials-file FILE and --relay HOST:PORT, which the file would say.")
     connector = load_role("culvert_connector.main", extra="connector")
     code: int = connector.run_from_file(
-        find_config(arguments),
+        None if alone else find_config(arguments),
         arguments.name,
+        url=arguments.url,
         relays=tuple(arguments.relay or ()),
         relay_ca=arguments.relay_ca,
         credentials_file=arguments.credentials_file,
+        metrics=arguments.metrics,
     )
     return code
 

@@ -39,24 +39,31 @@ FAILURE: Final = 1
 
 
 def run_from_file(
-    config: Path,
+    config: Path | None,
     name: str | None,
     *,
+    url: str | None = None,
     relays: tuple[str, ...] = (),
     relay_ca: Path | None = None,
     credentials_file: Path | None = None,
+    metrics: str | None = None,
 ) -> int:
     """Runs the tunnel of a `config.yml` until a signal; returns the exit code.
 
-    `name` overrides the file's tunnel, the others what the file says of relays and credentials.
+    `name` overrides the file's tunnel, the others what the file says of relays, credentials and the address of
+    status and metrics. Without a file `url`
+    is the service of every hostname that the credentials grant.
     """
-    overrides = Overrides(name=name, relays=relays, relay_ca=relay_ca, credentials_file=credentials_file)
+    overrides = Overrides(name=name, url=url, relays=relays, relay_ca=relay_ca, credentials_file=credentials_file)
     source = FileSource(config, overrides=overrides, clock=time.time)
     try:
         reading = source.prime()
     except SourceError as error:
         return _sentences(error)
-    host, port = split_address(reading.config.metrics, port_zero=True)
+    if url is not None and (grant := reading.credentials.read_grant()) is not None:
+        for granted in grant.names:
+            log.info("Serving %s from %s.", granted.hostname, url)
+    host, port = split_address(metrics or reading.config.metrics, port_zero=True)
     return _run(lambda: source, host=host, port=port, search=True)
 
 

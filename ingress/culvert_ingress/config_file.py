@@ -9,6 +9,7 @@ accepted and ignored without a warning. Rules keep the file's order and are numb
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from culvert_ingress.schemas import needed
 from culvert_ingress.users import UsersError, digests_of
 from culvert_ingress.yaml_text import YamlErrors, read_yaml
 
-__all__ = ["ConfigErrors", "ConfigFile", "Problem", "load"]
+__all__ = ["ConfigErrors", "ConfigFile", "Problem", "load", "single"]
 
 DEFAULT_METRICS = "127.0.0.1:20241"
 MAX_SESSIONS = 64
@@ -145,6 +146,14 @@ def load(text: str) -> ConfigFile:
     )
     problems.check()
     return replace(config, warnings=tuple(problems.warnings))
+
+
+def single(service: str, *, relay: Sequence[str]) -> ConfigFile:
+    """What a file would say that has no more than its relays and one service for every hostname of the tunnel.
+
+    Raises ConfigErrors.
+    """
+    return load(json.dumps({"relay": list(relay), "ingress": [{"service": service}]}))
 
 
 def _proxy(top: Section) -> str | None:

@@ -293,3 +293,29 @@ def test_a_clusters_credentials_are_the_operators_to_renew(culvert: Culvert, iss
     refused = renew(culvert, issuer)
     assert refused.code == 1
     assert "the operator renews it" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--config", "config.yml"), "leave it out, or --config"),
+        (("--relay", "relay.example.com:443"), "--url needs --credentials-file"),
+        (("--credentials-file", "home.json"), "and --relay HOST:PORT"),
+        (("--metrics", "nowhere"), "is not host:port"),
+    ],
+)
+def test_one_service_without_a_file_needs_what_the_file_would_say(
+    culvert: Culvert, words: tuple[str, ...], sentence: str
+) -> None:
+    refused = culvert("tunnel", "run", "--url", "http://localhost:3000", *words)
+    assert refused.code == 2
+    assert sentence in " ".join(refused.err.split())
+
+
+def test_a_service_that_is_none_is_named_as_the_option(culvert: Culvert, issuer: Path) -> None:
+    create(culvert, issuer)
+    where = ("--credentials-file", "home.json", "--relay", "127.0.0.1:1", "--metrics", "127.0.0.1:0")
+    refused = culvert("tunnel", "run", "--url", "gopher://localhost", *where)
+    assert refused.code == 1
+    assert "--url: " in refused.err
+    assert "gopher" in refused.err

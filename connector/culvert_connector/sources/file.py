@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from culvert_connector.sources.port import ConfigSink, SourceError
-from culvert_ingress.config_file import ConfigErrors, ConfigFile, load
+from culvert_ingress.config_file import ConfigErrors, ConfigFile, load, single
 from culvert_ingress.document import Document
 from culvert_protocol.credentials_file import MAX_SIZE, CredentialsFile, CredentialsFileError
 
@@ -38,9 +38,10 @@ ORIGIN: Final = "config.yml"
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line says instead of the file."""
+    """What the command line says instead of the file; with `url`, the one service, there is no file."""
 
     name: str | None = None
+    url: str | None = None
     relays: tuple[str, ...] = ()
     relay_ca: Path | None = None
     credentials_file: Path | None = None
@@ -64,20 +65,24 @@ Stamps = dict[Path, tuple[int, int, int]]
 
 
 class FileSource:
-    """Watches one config.yml and what it names. `clock` gives unix seconds, for versions."""
+    """Watches one config.yml and what it names. `clock` gives unix seconds, for versions.
 
-    def __init__(self, config: Path, *, overrides: Overrides, clock: Callable[[], float]) -> None:
+    Without a config.yml the overrides say all that it would: `url`, `relays` and `credentials_file`.
+    """
+
+    def __init__(self, config: Path | None, *, overrides: Overrides, clock: Callable[[], float]) -> None:
         self._config = config
+        self._named = str(config or "--url")
         self._overrides = overrides
         self._clock = clock
-        self._paths: tuple[Path, ...] = (config,)
+        self._paths: tuple[Path, ...] = () if config is None else (config,)
         self._version = 0
         self._last: Reading | None = None
         self._stamps: Stamps = {}
 
     def read(self) -> Reading:
         """Reads everything now. Raises FileError."""
-        paths = [self._config]
+        paths = [] if self._config is None else [self._config]
         try:
             return self._read(paths)
         finally:
@@ -100,7 +105,7 @@ class FileSource:
         """See `port.ConfigSource.run`."""
         last = self._last or self.prime()
         for warning in last.config.warnings:
-            log.warning("%s: %s", self._config, warning)
+            log.warning("%s: %s", self._named, warning)
         sink.credentials(last.credentials)
         sink.configuration(last.document)
         while True:
@@ -123,15 +128,18 @@ class FileSource:
             sink.credentials(reading.credentials)
         if last is None or replace(reading.document, version=last.document.version) != last.document:
             for warning in reading.config.warnings:
-                log.warning("%s: %s", self._config, warning)
+                log.warning("%s: %s", self._named, warning)
             sink.configuration(reading.document)
 
     def _read(self, paths: list[Path]) -> Reading:
         overrides = self._overrides
         try:
-            config = load(_text(self._config, "The configuration file", MAX_CONFIG))
+            if self._config is not None:
+                config = load(_text(self._config, "The configuration file", MAX_CONFIG))
+            else:
+                config = single(overrides.url or "", relay=overrides.relays)
         except ConfigErrors as error:
-            raise FileError("\n".join(f"{self._config}: {problem}" for problem in error.problems)) from None
+            raise FileError("\n".join(f"{self._named}: {problem}" for problem in error.problems)) from None
         if overrides.relays:
             config = replace(config, relay=overrides.relays)
         if overrides.relay_ca is not None:
@@ -162,7 +170,7 @@ class FileSource:
                 basic_auth_texts=user_texts,
             )
         except ConfigErrors as error:
-            raise FileError("\n".join(f"{self._config}: {problem}" for problem in error.problems)) from None
+            raise FileError("\n".join(f"{self._named}: {problem}" for problem in error.problems)) from None
         return Reading(config, document, credentials)
 
     def _credentials_path(self, config: ConfigFile) -> Path:
@@ -173,7 +181,7 @@ class FileSource:
         name = self._overrides.name or config.tunnel
         if name is None or "/" in name or name.startswith("."):
             raise FileError(
-                f"{self._config}: it names no credentials; add 'credentials-file: FILE', the file that "
+                f"{self._named}: it names no credentials; add 'credentials-file: FILE', the file that "
                 "'culvert tunnel create' wrote."
             )
         return self._beside(f"{name}.json")
@@ -193,7 +201,8 @@ class FileSource:
         return credentials
 
     def _beside(self, name: str) -> Path:
-        return self._config.parent / Path(name).expanduser()
+        folder = Path() if self._config is None else self._config.parent
+        return folder / Path(name).expanduser()
 
     def _look_at_stamps(self) -> Stamps:
         stamps: Stamps = {}
