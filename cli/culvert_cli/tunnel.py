@@ -122,7 +122,8 @@ def _add_run(group: Subparsers) -> None:
         examples=(
             "culvert tunnel run\n"
             "culvert tunnel run --config ./config.yml\n"
-            "culvert tunnel run --url http://localhost:3000 --credentials-file home.json --relay relay.example.com:443\n"
+            "culvert tunnel run --url http://localhost:3000 --credentials-file home.json \\\n"
+            "    --relay relay.example.com:443\n"
             "culvert tunnel --config ./config.yml run my-tunnel"
         ),
         run=_run,
