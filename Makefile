@@ -23,15 +23,17 @@ lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-faults: $(READY) ## at length what `make test` samples: five minutes of soak (SEED=7), every fault plan, 100 mutations
+faults: $(READY) ## at length what `make test` samples: soak (SEED=7), every fault plan, 100 mutations, 1,000 bindings
 	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
+	CULVERT_SCALE_BINDINGS=1000 $(BIN)/pytest -n 0 tests/cluster/test_operator_scale.py
 
-bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble; against nginx's two hops
+bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble, against nginx's two hops; the operator
 	$(BIN)/python -m bench.requests $(ARGS)
 	$(BIN)/python -m bench.streams
 	$(BIN)/python -m bench.rows
+	$(BIN)/python -m bench.operator_scale
 
 image: ## build the container image localhost/culvert:dev with docker or buildah
 	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar

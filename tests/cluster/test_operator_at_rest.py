@@ -36,7 +36,7 @@ def run(to_the_server: Ways) -> Callable[[int, Callable[[Story], Awaitable[None]
     return once
 
 
-def test_d25_d35_at_rest_nothing_is_written_while_everything_is_listed_again_twice(
+def test_d35_at_rest_nothing_is_written_while_everything_is_listed_again_twice(
     run: Callable[[int, Callable[[Story], Awaitable[None]]], None],
 ) -> None:
     async def scenario(story: Story) -> None:
