@@ -1,4 +1,4 @@
-"""A rolling update of the connectors costs no visitor anything."""
+"""Connectors that are replaced, evicted, added and taken away cost no visitor anything."""
 
 from __future__ import annotations
 
@@ -85,3 +85,57 @@ def test_a_connector_that_stops_says_farewell_before_it_goes(installation: Insta
     assert time.monotonic() - started < 35, "the grace period of 20 s and its margin went by: it did not end by itself"
     assert installation.visit(installation.first).status == 200
     installation.until(lambda: sessions in installation.metrics("relay", 9901))
+
+
+def test_an_eviction_takes_one_connector_at_a_time_and_no_request(
+    installation: Installation, tmp_path: Path, record_property: Any
+) -> None:
+    """What `kubectl drain` does with each Pod of a node, without the node that would have to be there for the next."""
+    installation.until(lambda: len(installation.lives("connector")) == 2)
+    first, second = (pod["metadata"]["name"] for pod in installation.pods("connector"))
+
+    def evict(name: str) -> str:
+        path = f"/api/v1/namespaces/{installation.system}/pods/{name}/eviction"
+        metadata = {"name": name, "namespace": installation.system}
+        body = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
+        done = installation.kubectl("create", "--raw", path, "--filename=-", input=body, check=False)
+        return done.stdout + done.stderr
+
+    with under_load(installation, tmp_path, record_property, "evictions of the connectors under load"):
+        assert '"status":"Success"' in evict(first)
+        assert "disruption budget" in evict(second), "the other one may only go when there are two again"
+        installation.until(lambda: '"status":"Success"' in evict(second), every=0.5)
+        gone = {first, second}
+        installation.until(lambda: gone.isdisjoint(pod["metadata"]["name"] for pod in installation.pods("connector")))
+    installation.kubectl(
+        "rollout", "status", "deployment/main-connector", f"--namespace={installation.system}", "--timeout=200s"
+    )
+
+
+def test_an_autoscaler_adds_connectors_and_their_going_costs_nothing(
+    installation: Installation, tmp_path: Path, record_property: Any
+) -> None:
+    """Without a metrics server the cluster's autoscaler does what it can do without: it keeps the least number."""
+
+    def connectors(spec: dict[str, Any]) -> None:
+        patch = f"--patch={json.dumps({'spec': {'connector': spec}})}"
+        installation.kubectl("patch", "tunnel", "main", f"--namespace={installation.system}", "--type=merge", patch)
+
+    def running(number: int) -> bool:
+        deployment = installation.get("deployment", "main-connector")
+        return (deployment["spec"]["replicas"], deployment["status"].get("readyReplicas")) == (number, number)
+
+    try:
+        connectors({"autoscaling": {"minReplicas": 3, "maxReplicas": 4}})
+        installation.until(lambda: running(3))
+        names = {pod["metadata"]["name"] for pod in installation.pods("connector")}
+        with under_load(installation, tmp_path, record_property, "from three connectors to one under load"):
+            connectors({"autoscaling": None, "replicas": 1})
+            installation.until(lambda: running(1))
+            installation.until(lambda: len(installation.pods("connector")) == 1)
+        (left,) = installation.pods("connector")
+        assert left["metadata"]["name"] in names
+        assert installation.get("hpa", "main-connector") is None
+    finally:
+        connectors({"autoscaling": None, "replicas": 2})
+        installation.until(lambda: running(2))
