@@ -22,6 +22,7 @@ from culvert_protocol.frames import (
     MAX_PAYLOAD,
     MAX_STREAM_ID,
     MORE,
+    PONG_HEAD,
     FrameReader,
     FrameType,
     encode_frame,
@@ -96,6 +97,11 @@ class Session(Conversation):
         """Data bytes that wait in this session: queued frames and what its streams hold."""
         outbox = self.outbox
         return outbox.size + outbox.held
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits to be sent and the next byte begins a frame: a PING may be answered past the queues."""
+        return self._phase is _RUNNING and not self.outbox.ready and not self._reader.pending
 
     def hello(self, hello: messages.Hello) -> None:
         """Sends our HELLO; the first thing either end does."""
@@ -267,7 +273,7 @@ class Session(Conversation):
     def _on_ping(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise ProtocolError("PING is not 8 bytes")
-        self.control_frame(encode_frame(0, FrameType.PONG, payload))
+        self.control_frame(PONG_HEAD + payload)
 
     def _on_drain(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if self.drain_received:
