@@ -23,7 +23,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "http1/culvert_http1": (
         "authentication", "authority", "chunked", "errors", "fields", "framing", "grammar", "limits", "malformed",
-        "options", "path", "reasons", "request", "response",
+        "options", "path", "reasons", "repeated", "request", "response",
     ),
     "transport/culvert_transport": ("heartbeat", "instruments", "link", "traffic"),
     "relay/culvert_relay": (
