@@ -30,7 +30,7 @@ QUEUED: Final = Instrument("gauge", "culvert_connector_queued_bytes", "Bytes tha
 ROUND_TRIP: Final = Instrument(
     "histogram",
     "culvert_connector_session_round_trip_seconds",
-    "Round trips to relays, measured on every session once a second.",
+    "Round trips to relays, measured every second on sessions with requests, every ten on others.",
 )
 RECONNECTS: Final = Instrument(
     "counter",

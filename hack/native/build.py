@@ -23,9 +23,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "http1/culvert_http1": (
         "authentication", "authority", "chunked", "errors", "fields", "framing", "grammar", "limits", "malformed",
-        "options", "path", "reasons", "request", "response",
+        "options", "path", "reasons", "repeated", "request", "response",
     ),
-    "transport/culvert_transport": ("instruments", "link", "traffic"),
+    "transport/culvert_transport": ("heartbeat", "instruments", "link", "traffic"),
     "relay/culvert_relay": (
         "routing.placement", "routing.pools", "routing.table", "routing.terms", "streams.connection", "tallies",
         "tunnels.link", "tunnels.registry", "tunnels.session", "visitors.account", "visitors.answering",

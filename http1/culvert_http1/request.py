@@ -42,9 +42,10 @@ _SPECIAL_NAMES: Final = (
 )  # fmt: skip
 _SPECIAL: Final = re.compile(rb"\n(" + one_of(_SPECIAL_NAMES) + rb"):[ \t]*+([^\r]*+)\r")
 _ORDINARY: Final = rb"((?:" + other_line(_SPECIAL_NAMES, PLAIN_TOKEN) + rb")*+)"
+ORDINARY_LINE: Final = rb"(?!CONNECT|TRACE)([A-Z]{1,16}+) ((/[!-\"$->@-~]*+)(?:\?[!-\"$-~]*+)?+) "
+"""Method, target and path of a request line that needs no second look, up to its version."""
 _USUAL: Final = re.compile(
-    rb"(?!CONNECT|TRACE)([A-Z]{1,16}+) "
-    rb"((/[!-\"$->@-~]*+)(?:\?[!-\"$-~]*+)?+) HTTP/1\.1\r\n"
+    ORDINARY_LINE + rb"HTTP/1\.1\r\n"
     rb"[Hh]ost: ([!-~]++)\r\n" + _ORDINARY + rb"(?:[Cc]onnection: [Kk]eep-[Aa]live\r\n" + _ORDINARY + rb")?+\r\n"
 )
 """The shape of nearly all requests without a body. It decides nothing of its own: whatever it matches, the general way
@@ -68,7 +69,7 @@ class RequestHead:
 
     __slots__ = (
         "authority", "block", "content_length", "expect_continue", "forwarded", "framing", "host", "keep_alive",
-        "method", "minor", "path", "port", "size", "target", "upgrade",
+        "method", "minor", "path", "port", "size", "target", "upgrade", "usual",
     )  # fmt: skip
 
     method: bytes
@@ -101,11 +102,13 @@ class RequestHead:
     """`Forwarded`, `X-Forwarded-*` and `X-Real-IP` as the visitor sent them: (name in lower case, value)."""
     size: int
     """Bytes that the head took, with an empty line before it."""
+    usual: bool
+    """It had the shape of nearly all requests without a body, in which no field but Host means anything to a proxy."""
 
     def __init__(
         self, method: bytes, target: bytes, path: bytes, authority: bytes, host: bytes, port: int | None,
         minor: int, framing: Framing, content_length: int, keep_alive: bool, expect_continue: bool, upgrade: bytes,
-        block: bytes, forwarded: tuple[tuple[bytes, bytes], ...], size: int,
+        block: bytes, forwarded: tuple[tuple[bytes, bytes], ...], size: int, usual: bool,
     ) -> None:  # fmt: skip
         self.method = method
         self.target = target
@@ -122,6 +125,15 @@ class RequestHead:
         self.block = block
         self.forwarded = forwarded
         self.size = size
+        self.usual = usual
+
+    def marked(self, block: bytes) -> "RequestHead":
+        """The same head with another block."""
+        return RequestHead(
+            self.method, self.target, self.path, self.authority, self.host, self.port, self.minor, self.framing,
+            self.content_length, self.keep_alive, self.expect_continue, self.upgrade, block, self.forwarded, self.size,
+            self.usual,
+        )  # fmt: skip
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
@@ -160,7 +172,7 @@ def parse_request_head(
     if more:
         block += more
     return RequestHead(
-        method, target, path, authority, host, port, 1, _NONE, 0, True, False, b"", block, (), size
+        method, target, path, authority, host, port, 1, _NONE, 0, True, False, b"", block, (), size, True
     )  # fmt: skip
 
 
@@ -275,7 +287,7 @@ def _general(data: bytes | bytearray, limits: HeadLimits, scanned: int) -> Reque
             block += b"Expect: 100-continue\r\n"
     return RequestHead(
         method, target, path, authority, host, port, minor, framing, content_length, keep_alive, waits, protocol,
-        block, () if forwarded is None else tuple(forwarded), size,
+        block, () if forwarded is None else tuple(forwarded), size, False,
     )  # fmt: skip
 
 

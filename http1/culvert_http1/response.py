@@ -80,6 +80,13 @@ class ResponseHead:
         self.upgrade = upgrade
         self.size = size
 
+    def edited(self, fields: bytes) -> "ResponseHead":
+        """The same head with other fields."""
+        return ResponseHead(
+            self.status, self.minor, fields, self.framing, self.declared, self.content_length, self.keep_alive,
+            self.upgrade, self.size,
+        )  # fmt: skip
+
 
 def parse_response_head(
     data: bytes | bytearray, *, method: bytes, limits: HeadLimits = DEFAULT_LIMITS, scanned: int = 0

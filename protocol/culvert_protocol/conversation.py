@@ -7,7 +7,7 @@ Invariant: a message in parts is bounded.
 
 from culvert_protocol import messages
 from culvert_protocol.codes import ProtocolError
-from culvert_protocol.frames import MAX_MESSAGE, FrameType, encode_frame, split_message
+from culvert_protocol.frames import MAX_MESSAGE, PING_HEAD, FrameType, split_message
 from culvert_protocol.listeners import SessionListener
 from culvert_protocol.outbox import Outbox
 
@@ -45,7 +45,7 @@ class Conversation:
 
     def ping(self, token: bytes) -> None:
         """Sends PING with 8 bytes that come back in `on_pong`."""
-        self.control_frame(encode_frame(0, FrameType.PING, token))
+        self.control_frame(PING_HEAD + token)
 
     def control_frame(self, frame: bytes) -> None:
         """Queues a frame ahead of data, unless the session is over."""

@@ -88,6 +88,11 @@ CONNECTION_LEVEL: Final = frozenset(
 )
 """Types that belong to the session and so carry stream id 0."""
 
+PING_HEAD: Final = HEADER.pack(0, 8, FrameType.PING, 0)
+PONG_HEAD: Final = HEADER.pack(0, 8, FrameType.PONG, 0)
+BEAT_SIZE: Final = 16
+"""Bytes of a whole PING or PONG."""
+
 _pack = HEADER.pack
 _unpack_from = HEADER.unpack_from
 

@@ -22,6 +22,7 @@ from culvert_protocol.frames import (
     MAX_PAYLOAD,
     MAX_STREAM_ID,
     MORE,
+    PONG_HEAD,
     FrameReader,
     FrameType,
     encode_frame,
@@ -97,6 +98,11 @@ class Session(Conversation):
         outbox = self.outbox
         return outbox.size + outbox.held
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits to be sent and the next byte begins a frame: a PING may be answered past the queues."""
+        return self._phase is _RUNNING and not self.outbox.ready and not self._reader.pending
+
     def hello(self, hello: messages.Hello) -> None:
         """Sends our HELLO; the first thing either end does."""
         self.control_frame(encode_frame(0, FrameType.HELLO, hello.encode()))
@@ -106,6 +112,12 @@ class Session(Conversation):
 
         Raises SessionBusy when no stream can be opened here now and ValueError for a head that does not fit.
         """
+        return self.open_encoded(head.kind, encode_open(head), listener, body, fin=fin)
+
+    def open_encoded(
+        self, kind: int, payload: bytes, listener: StreamListener, body: bytes = b"", *, fin: bool = False
+    ) -> Stream:
+        """`open` for a head that is encoded already: `payload`, which says that it is of this kind."""
         if self.closed or self._phase is not _RUNNING or self.drain_received or self.drain_sent:
             raise SessionBusy("the session is closed or draining")
         if len(self.streams) - self._peer_streams >= self.peer_max_streams:
@@ -115,15 +127,14 @@ class Session(Conversation):
         stream_id = self._next_id
         if stream_id > MAX_STREAM_ID:
             raise SessionBusy("the session has used up its stream ids")
-        payload = encode_open(head)
         room = min(self.peer_window, MAX_DATA, MAX_PAYLOAD - len(payload))
         if len(body) <= room:
             first, rest = body, b""
         else:
             first, rest = (b"", body) if self.outbox.backed_up else (body[:room], body[room:])
         self._next_id = stream_id + 2
-        receiving = _EXPECT_HEAD if head.kind <= _UPGRADE else _EXPECT_BODY
-        stream = Stream(self, stream_id, head.kind, listener, receiving=receiving)
+        receiving = _EXPECT_HEAD if kind <= _UPGRADE else _EXPECT_BODY
+        stream = Stream(self, stream_id, kind, listener, receiving=receiving)
         self.streams[stream_id] = stream
         last = fin and not rest
         stream.opening_sent(len(first), fin=last)
@@ -267,7 +278,7 @@ class Session(Conversation):
     def _on_ping(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise ProtocolError("PING is not 8 bytes")
-        self.control_frame(encode_frame(0, FrameType.PONG, payload))
+        self.control_frame(PONG_HEAD + payload)
 
     def _on_drain(self, _stream_id: int, _flags: int, payload: bytes) -> None:
         if self.drain_received:

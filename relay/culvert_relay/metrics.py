@@ -46,7 +46,7 @@ TRAFFIC: Final = TrafficInstruments.of(
 )
 ROUND_TRIP: Final = Instrument(
     "histogram", "culvert_relay_session_round_trip_seconds",
-    "Round trips to connectors, measured on every session once a second.",
+    "Round trips to connectors, measured every second on sessions with requests, every ten on others.",
 )  # fmt: skip
 CONNECTIONS: Final = Instrument("counter", "culvert_relay_connections_total", "Visitors' connections accepted.")
 CONNECTIONS_REFUSED: Final = Instrument(

@@ -7,6 +7,7 @@ import pytest
 from culvert_connector.origins import connection as connection_module
 from culvert_connector.origins import request
 from culvert_connector.origins.connection import OriginConnection
+from culvert_http1.framing import Framing
 from culvert_http1.response import ResponseHead, parse_response_head
 from culvert_protocol.heads import Open
 
@@ -59,9 +60,15 @@ class Transport:
     def write(self, data: bytes) -> None:
         pass
 
+    def is_closing(self) -> bool:
+        return False
+
 
 class Owner:
     def on_open(self, connection: OriginConnection) -> None:
+        pass
+
+    def on_idle(self, connection: OriginConnection) -> None:
         pass
 
 
@@ -88,3 +95,37 @@ def test_b11_a_head_in_single_bytes_is_read_once_without_a_copy_for_each(monkeyp
     assert user.head.fields == fields
     assert user.body == b"103;body"
     assert len(held) == 1, "the bytes that wait for the rest of their head are copied"
+
+
+def test_b11_a_head_that_is_known_is_not_read_again_and_means_what_it_meant() -> None:
+    connection = OriginConnection(key=None, owner=Owner(), tls=False)  # type: ignore[arg-type]
+    connection.connection_made(Transport())  # type: ignore[arg-type]
+    one = b"HTTP/1.1 200 OK\r\nDate: 1\r\nContent-Length: 4\r\n\r\n"
+    later = one.replace(b"Date: 1", b"Date: 2")
+    seen: list[ResponseHead | None] = []
+    for method, head, body, expected in [
+        (b"GET", one, b"body", b"body"),
+        (b"GET", b"HTTP/1.1 103 Early Hints\r\n\r\n" + one, b"next", b"103;next"),
+        (b"HEAD", one, b"", b""),
+        (b"GET", one, b"more", b"more"),
+        (b"GET", later, b"last", b"last"),
+        (b"GET", one[:-3], b"", b""),
+    ]:
+        user = User()
+        connection.start(user, method=method, request=b"")  # type: ignore[arg-type]
+        connection.data_received(head + body)
+        assert user.body == expected
+        seen.append(user.head)
+        if user.head is not None:
+            connection.release()
+    first, second, bodiless, third, fourth, nothing = seen
+    assert first is second
+    assert first is not None
+    assert first.fields == b"Date: 1\r\n"
+    assert third is not None
+    assert third.fields == first.fields
+    assert bodiless is not None
+    assert (bodiless.framing, bodiless.declared) == (Framing.NONE, Framing.LENGTH)
+    assert fourth is not None
+    assert fourth.fields == b"Date: 2\r\n"
+    assert nothing is None, "an unfinished head"

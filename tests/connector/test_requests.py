@@ -468,6 +468,27 @@ def test_requests_are_counted_by_rule_and_class(tools):
     tools.run(main())
 
 
+def test_a_request_that_is_repeated_goes_where_the_newest_configuration_says(tools):
+    async def main():
+        async with tools.world() as world:
+            await world.origin(capture := Capture(OK), id="shop")
+            for _ in range(3):
+                assert await world.relay.request("/a", fields=b"Accept: x\r\n").complete() == b"ok"
+            assert len(set(capture.heads)) == 1
+            assert len(capture.heads) == 3
+            # Not the target alone may be another, but what is written there, and where it is counted.
+            other = await world.origin(second := Capture(reply("new")), id="shop", http_host_header="inner.test")
+            assert await world.relay.request("/a", fields=b"Accept: x\r\n").complete() == b"new"
+            assert "Host: inner.test\r\n" in second.heads[0]
+            assert len(other.clients) == 1
+            await world.serve(tools.rule(StatusService(410), id="gone"))
+            gone = world.relay.request("/a", fields=b"Accept: x\r\n")
+            await gone.complete()
+            assert gone.head.status == 410
+
+    tools.run(main())
+
+
 class Capture:
     """An origin that keeps the request heads it saw."""
 

@@ -166,9 +166,12 @@ def test_the_origin_gets_the_changed_request_and_the_visitor_the_changed_respons
             assert call.head.fields == b"X-Kept: 1\r\nX-Frame-Options: DENY\r\n"
             assert await world.relay.request("/api/y").complete() == b"ok"
             assert heads[1].startswith("GET /y ")
+            again = world.relay.request("/api/x")
+            assert await again.complete() == b"ok"
+            assert again.head.fields == call.head.fields, "the same head of the origin's, edited once"
             broken = world.relay.request("/api/%2e%2e/%2e%2e/x")
             assert await broken.broken() == (ResetCode.BAD_REQUEST, "escapes_root")
-            assert len(heads) == 2
+            assert len(heads) == 3
 
     tools.run(main())
 

@@ -1,5 +1,6 @@
 """Properties of request heads over generated and hostile bytes."""
 
+import itertools
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from culvert_http1 import DEFAULT_LIMITS, Framing, HeadLimits, HTTPError, RequestHead, check_fields, parse_request_head
 from culvert_http1 import request as request_module
+from culvert_http1.repeated import RequestHeads
 
 INTERPRETED = pytest.mark.skipif(
     not str(request_module.__file__).endswith(".py"),
@@ -61,9 +63,9 @@ def outcome(data: bytes | bytearray, *, limits: HeadLimits = DEFAULT_LIMITS, sca
 
 
 def values_of(parsed: RequestHead) -> dict[str, object]:
-    # Compiled classes (hack/native) name their attributes otherwise.
+    # Compiled classes (hack/native) name their attributes otherwise. `usual` tells which expression matched.
     names = getattr(RequestHead, "__mypyc_attrs__", None) or RequestHead.__slots__
-    return {name: getattr(parsed, name) for name in names}
+    return {name: getattr(parsed, name) for name in names if name != "usual"}
 
 
 def in_pieces(data: bytes, cuts: list[int], limits: HeadLimits) -> object:
@@ -153,6 +155,54 @@ def test_the_usual_shape_reads_as_the_general_way_does(data: bytes) -> None:
         assert outcome(data) == fast
     finally:
         request_module._USUAL = general  # type: ignore[misc]
+
+
+LINES = (
+    b"GET / HTTP/1.1\r\nX: HTTP/1.1\r\n",    b"GET / HTTP/1.1\r\n",
+    b"GET /x?y HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"HEAD /x HTTP/1.1\r\n",
+    b"GET / HTTP/1.0\r\n", b"GET  / HTTP/1.1\r\n", b"GET /\x01 HTTP/1.1\r\n", b"CONNECT / HTTP/1.1\r\n",
+    b"TRACE / HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"GET http://a.example/ HTTP/1.1\r\n",
+    b"\r\nGET / HTTP/1.1\r\n",
+    b"get / HTTP/1.1\r\n", b"GET /#x HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX: y\r\n", b"GET / HTTP/1.1\r\nX: y\r\n\r\n",
+    b"GET /" + b"a" * 40 + b" HTTP/1.1\r\n", b"",
+)  # fmt: skip
+RESTS = (
+    b"Host: a.example\r\n\r\n", b"host: b.example:81\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\n",
+    b"Host: a.example\r\nConnection: close\r\n\r\n", b"Host: a.example\r\nContent-Length: 3\r\n\r\n",
+    b"Host: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    b"Host: a.example\r\nX-Forwarded-For: 1\r\n\r\n", b"Host: a.example\r\nA_b: c\r\n\r\n",
+    b"Host: a.example\r\n\r\n\r\n",
+    b"\r\n", b"Host: a.example\r\n", b"Host: a.example\r\nCookie: " + b"c" * 3000 + b"\r\n\r\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [DEFAULT_LIMITS, SMALL], ids=["default", "small"])
+@pytest.mark.parametrize("rest", RESTS)
+def test_what_is_remembered_of_a_connection_changes_no_head(rest: bytes, limits: HeadLimits) -> None:
+    for first, second, other in itertools.product(LINES, LINES, (rest, RESTS[0])):
+        connection = RequestHeads(limits)
+        for data in (first + rest, second + other, first + rest):
+            try:
+                parsed = connection.read(data)
+            except HTTPError as error:
+                assert outcome(data, limits=limits) == (error.status, error.reason, error.sentence)
+            else:
+                assert outcome(data, limits=limits) == (parsed and values_of(parsed))
+
+
+def test_a_head_that_is_the_same_or_differs_in_its_first_line_only_is_not_read_again() -> None:
+    connection = RequestHeads(DEFAULT_LIMITS)
+    rest = b" HTTP/1.1\r\nHost: a.example\r\nAccept: */*\r\n\r\n"
+    first = connection.read(b"GET /a" + rest)
+    assert first is not None
+    assert connection.read(b"GET /a" + rest) is first
+    second = connection.read(b"GET /b" + rest)
+    assert second is not None
+    assert (second.target, second.path) == (b"/b", b"/b")
+    assert second.block is first.block
+    assert first.marked(b"X: y\r\n").block == b"X: y\r\n"
+    assert first.block == b"Accept: */*\r\n"
 
 
 def test_the_usual_shape_is_met_by_browsers_and_tools() -> None:

@@ -66,7 +66,7 @@ def test_a_defect_while_a_head_is_read_is_a_502(play: Any, monkeypatch: pytest.M
         connector = await world.connector(["app.example.com"])
         visitor = await world.visitor()
         with monkeypatch.context() as patch:
-            patch.setattr("culvert_relay.visitors.connection.parse_request_head", broken)
+            patch.setattr("culvert_http1.repeated.parse_request_head", broken)
             assert (await visitor.get("app.example.com")).status == 502
             assert await visitor.rest() == b""
         assert connector.requests == []

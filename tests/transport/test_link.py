@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import looptime
 import pytest
 
-from culvert_protocol.frames import FrameType, encode_frame
+from culvert_protocol.frames import FrameReader, FrameType, encode_frame
 from culvert_protocol.heads import Framing, Kind, Open, ResponseHead
 from culvert_protocol.messages import Hello
 from culvert_protocol.stream import Stream
 from culvert_transport import link
+from culvert_transport.heartbeat import TICK, Heart
 from culvert_transport.link import LATE, SessionLink
 
 T = TypeVar("T")
@@ -259,18 +260,12 @@ def test_a_process_that_slept_itself_reads_before_it_judges() -> None:
     async def scenario() -> None:
         a, b = socket.socketpair()
         link, owner, _ = await link_to(a, relay=True)
-        # As after SIGSTOP: the last byte is long ago, and the timer fires as late.
-        link._heard -= 60
-        link._due -= 60
-        assert link._timer is not None
-        link._timer.cancel()
-        link._beat()
+        now = asyncio.get_running_loop().time()
+        # As after SIGSTOP: the last byte is long ago, and the heartbeat comes as late.
+        assert link.beat(now + 60, 60.0)
         assert not owner.closed.done()
-        link._heard -= 60
-        link._timer.cancel()
-        link._due = asyncio.get_running_loop().time()
-        link._beat()
-        assert await owner.closed == "nothing heard for 120.00 s, 59.00 s of which this process itself slept"
+        assert not link.beat(now + 120, 0.0)
+        assert await owner.closed == "nothing heard for 120.00 s, 60.00 s of which this process itself slept"
         b.close()
 
     run(scenario)
@@ -280,20 +275,157 @@ def test_a_process_that_is_always_late_gives_a_silent_peer_up_all_the_same() -> 
     async def scenario() -> None:
         a, b = socket.socketpair()
         link, owner, _ = await link_to(a, relay=True)
+        now = asyncio.get_running_loop().time()
         beats = 0
-        while not owner.closed.done():
-            # No heartbeat of this process ever comes in time.
-            assert link._timer is not None
-            link._timer.cancel()
-            link._due -= 2.0
-            link._heard -= 1.0
-            link._beat()
+        # No heartbeat of this process ever comes in time.
+        while (due := link.beat(now, 2.0)) and beats < 10:
+            now = due + 2.0
             beats += 1
-            assert beats < 10
         assert "of which this process itself slept" in owner.closed.result()
         b.close()
 
     run(scenario)
+
+
+class Tap:
+    """A network between two links that counts PINGs and PONGs, and can say nothing more."""
+
+    def __init__(self) -> None:
+        self.types: list[tuple[float, str, int]] = []
+        self.cut = False
+
+    async def link(self, *, connector: Callable[[socket.socket], Awaitable[T]]) -> tuple[SessionLink, Owner, T]:
+        """A relay's link, and whatever plays the connector."""
+        (a, b), (c, d) = socket.socketpair(), socket.socketpair()
+        relay, owner, _ = await link_to(a, relay=True)
+        other = await connector(d)
+        self.tasks = [
+            asyncio.create_task(self._pass(b, c, "relay")),
+            asyncio.create_task(self._pass(c, b, "connector")),
+        ]
+        self.sockets = (b, c)
+        return relay, owner, other
+
+    def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for sock in self.sockets:
+            sock.close()
+
+    def beats(self, who: str, type_: FrameType, since: float = 0.0) -> int:
+        return sum(1 for at, by, one in self.types if by == who and one == type_ and at >= since)
+
+    async def _pass(self, source: socket.socket, to: socket.socket, by: str) -> None:
+        loop = asyncio.get_running_loop()
+        for one in (source, to):
+            one.setblocking(False)
+        reader = FrameReader()
+        while data := await loop.sock_recv(source, 65_536):
+            if not self.cut:
+                self.types += [(loop.time(), by, type_) for _, type_, _, _ in reader.read(data)]
+                await loop.sock_sendall(to, data)
+
+
+def test_at_rest_one_end_asks_the_other_answers_and_both_live() -> None:
+    async def scenario() -> None:
+        tap = Tap()
+        relay, owner, (_connector, other, _) = await tap.link(connector=lambda sock: link_to(sock, relay=False))
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        await asyncio.sleep(100)
+        assert not owner.closed.done()
+        assert not other.closed.done()
+        asked = tap.beats("connector", FrameType.PING)
+        assert 70 <= asked <= 100, "once in 1.25 s of silence, and a tick"
+        assert tap.beats("relay", FrameType.PONG) == asked
+        measured = tap.beats("relay", FrameType.PING)
+        assert 8 <= measured <= 12, "only to know the round trip"
+        assert tap.beats("connector", FrameType.PONG) == measured
+        # With a request under way both ends measure every second.
+        relay.session.open(Open(kind=Kind.HTTP), owner)
+        since = loop.time()
+        await asyncio.sleep(20)
+        for who in ("relay", "connector"):
+            assert 16 <= tap.beats(who, FrameType.PING, since) <= 20
+        # Once the network is gone neither end takes the other's last word for a sign of life.
+        tap.cut = True
+        start = loop.time()
+        reasons = await owner.closed, await other.closed
+        assert all("nothing heard" in reason for reason in reasons)
+        assert loop.time() - start <= 3.0
+        assert begin < start
+        tap.end()
+
+    run_without_waiting(scenario)
+
+
+def test_a_peer_that_asks_by_itself_every_second_is_answered() -> None:
+    """Connectors of 0.1 ask whatever they hear, and are dead to themselves without answers."""
+
+    async def older(sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        writer.write(encode_frame(0, FrameType.HELLO, Hello(proof="p").encode()))
+        return reader, writer
+
+    async def scenario() -> None:
+        tap = Tap()
+        relay, owner, (_reader, writer) = await tap.link(connector=older)
+        for number in range(30):
+            await asyncio.sleep(1)
+            writer.write(encode_frame(0, FrameType.PING, number.to_bytes(8, "little")))
+        await asyncio.sleep(0.1)
+        assert not owner.closed.done()
+        assert tap.beats("relay", FrameType.PONG) == 30
+        assert relay.round_trip is None
+        relay.close("done")
+        writer.close()
+        tap.end()
+
+    run_without_waiting(scenario)
+
+
+def test_a_ping_that_comes_in_pieces_or_with_company_is_answered_too() -> None:
+    async def scenario() -> None:
+        a, b = socket.socketpair()
+        link, owner, _ = await link_to(a, relay=True)
+        reader, writer = await asyncio.open_connection(sock=b)
+        writer.write(encode_frame(0, FrameType.HELLO, Hello(proof="p").encode()))
+        await owner.greeted.wait()
+        ping = encode_frame(0, FrameType.PING, b"12345678")
+        pieces = [ping, ping[:5], ping[5:] + ping[:8], ping[8:], ping + ping, encode_frame(0, FrameType.DRAIN) + ping]
+        for piece in pieces:
+            link.data_received(piece)
+        writer.write_eof()
+        everything = await reader.read()
+        assert everything.count(encode_frame(0, FrameType.PONG, b"12345678")) == 6
+        await owner.closed
+        writer.close()
+
+    run(scenario)
+
+
+def test_all_links_of_a_loop_share_one_timer() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        armed: list[float] = []
+        original = loop.call_at
+
+        def call_at(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            armed.append(when)
+            return original(when, *args, **kwargs)
+
+        loop.call_at = call_at  # type: ignore[method-assign]
+        pairs = [socket.socketpair() for _ in range(20)]
+        links = [(await link_to(a, relay=True), await link_to(b, relay=False)) for a, b in pairs]
+        await asyncio.sleep(10.01)
+        assert len([when for when in armed if when <= 10.01]) <= 10.01 / TICK + 2
+        for relay, _ in links:
+            relay[0].close("done")
+        await asyncio.gather(*(owner.closed for _, (_, owner, _) in links))
+        await asyncio.sleep(3)
+        assert Heart.of(loop)._timer is None, "a loop without links is left alone"
+
+    run_without_waiting(scenario)
 
 
 def test_a_protocol_error_says_why_before_the_connection_closes() -> None:

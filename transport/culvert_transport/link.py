@@ -2,8 +2,9 @@
 
 Responsible for coalescing (what one loop turn queues leaves as one write), backpressure between transport and
 session, the heartbeat and noticing a dead peer. Decides nothing about streams or routes.
-Invariants: no task and no timer per frame; reading is never paused for one stream; a session that hears nothing ends
-within three seconds; where this very process was the one that slept, it reads for one more beat first, and only one.
+Invariants: no task and no timer per frame, nor a timer per session; reading is never paused for one stream; a session
+that hears nothing ends within three seconds; where this very process was the one that slept, it reads for one more beat
+first, and only one; whoever is asked answers, so that at rest one end's asking keeps both ends alive.
 """
 
 import asyncio
@@ -12,18 +13,25 @@ from struct import Struct
 from typing import Final
 
 from culvert_protocol.credit import Allowance
+from culvert_protocol.frames import BEAT_SIZE, HEADER_SIZE, PING_HEAD, PONG_HEAD
 from culvert_protocol.listeners import SessionListener
 from culvert_protocol.messages import MAX_STREAMS
 from culvert_protocol.session import Session
+from culvert_transport.heartbeat import Heart
 from culvert_transport.sockets import tune
 
 PING_EVERY: Final = 1.0
+"""Seconds between two PINGs of a session that has streams, and between those of one that nothing is heard from."""
+CONNECTOR_ASKS: Final = 1.25
+"""Seconds of silence after which a connector asks whether the relay is there."""
+RELAY_ASKS: Final = 1.75
+"""The same for a relay, which so has to ask only where its connector does not: it has a thousand times the sessions."""
+MEASURE_EVERY: Final = 10.0
+"""Seconds between two measured round trips of a session that is at rest."""
 LATE: Final = 0.25
-"""A heartbeat timer this late means that this process was stopped or starved: read first, judge later."""
+"""A heartbeat this late means that this process was stopped or starved: read first, judge later."""
 DEAD_AFTER: Final = 3.0 - LATE
-"""Seconds of silence that end a session: within 3 s, be the timer as late as it may."""
-_EARLY: Final = 0.001
-"""Timers of uvloop may come a millisecond before their time."""
+"""Seconds of silence that end a session: within 3 s, be the heartbeat as late as it may."""
 FAREWELL: Final = 3.0
 """Seconds for a peer to take the last words."""
 HIGH_WATER: Final = 256 * 1024
@@ -63,9 +71,9 @@ class SessionLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._scheduled = False
         self._heard = loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        self._ping_due = 0.0
+        self._quiet = RELAY_ASKS if relay else CONNECTOR_ASKS
+        self._asked = 0.0
+        self._measured = 0.0
         self._slept = 0.0
         self._ending = False
         self._lost = asyncio.Event()
@@ -78,9 +86,10 @@ class SessionLink(asyncio.Protocol):
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         tune(transport)
-        self._heard = self._loop.time()
-        self._ping_due = self._heard + PING_EVERY
-        self._arm(self._ping_due)
+        self._heard = self._asked = now = self._loop.time()
+        # A second after the start both ends measure: without a round trip no window grows.
+        self._measured = now - MEASURE_EVERY
+        Heart.of(self._loop).start(self, now + PING_EVERY)
         if leftover:
             self.data_received(leftover)
         if self._outbox.ready:
@@ -106,6 +115,8 @@ class SessionLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
         self._heard = self._loop.time()
+        if len(data) == BEAT_SIZE and self._beats(data):
+            return
         self.session.receive(data)
 
     def pause_writing(self) -> None:
@@ -124,7 +135,6 @@ class SessionLink(asyncio.Protocol):
         """The transport is gone."""
         self._transport = None
         self._lost.set()
-        self._stop_timer()
         self.session.close(f"connection lost: {exc}" if exc else "connection closed")
 
     # -- inside ----------------------------------------------------------------------------------------------
@@ -148,30 +158,48 @@ class SessionLink(asyncio.Protocol):
             if outbox.ready:
                 self._schedule()
 
-    def _arm(self, due: float) -> None:
-        self._due = due
-        self._timer = self._loop.call_at(due, self._beat)
+    def _beats(self, data: bytes) -> bool:
+        """A PING or PONG that came alone, to a session with nothing to say: most of what thousands at rest ever get."""
+        transport = self._transport
+        session = self.session
+        if transport is None or self._ending or not session.at_rest:
+            return False
+        head = data[:HEADER_SIZE]
+        if head == PING_HEAD:
+            transport.write(PONG_HEAD + data[HEADER_SIZE:])
+            return True
+        if head == PONG_HEAD:
+            session.listener.on_pong(bytes(data[HEADER_SIZE:]))
+            return True
+        return False
 
-    def _beat(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        late = now - self._due
+    def beat(self, now: float, late: float) -> float:
+        """The heart's word: asks the peer if it is time to, ends the session if it is dead."""
+        session = self.session
+        if self._transport is None or session.closed:
+            return 0.0
         silence = now - self._heard
-        if silence < DEAD_AFTER - _EARLY:
+        ask = bool(session.streams) or silence >= self._quiet or now >= self._measured + MEASURE_EVERY
+        if silence < DEAD_AFTER:
             self._slept = 0.0
         elif late > LATE and not self._slept:
             # Late ourselves: what the peer sent meanwhile still waits in the socket and is read before the next beat.
             self._slept = late
-            self._ping_due = now
+            self._asked = 0.0
         else:
             itself = f", {self._slept:.2f} s of which this process itself slept" if self._slept else ""
             self._abort(f"nothing heard for {silence:.2f} s{itself}")
-            return
-        if now >= self._ping_due - _EARLY:
-            self.session.ping(_TOKEN.pack(now))
-            self.session.settle()
-            self._ping_due = now + PING_EVERY
-        self._arm(self._ping_due if self._slept else min(self._ping_due, self._heard + DEAD_AFTER))
+            return 0.0
+        if ask and now >= self._asked + PING_EVERY:
+            self._asked = now
+            session.ping(_TOKEN.pack(now))
+            session.settle()
+        if self._slept:
+            return now + PING_EVERY
+        if session.streams:
+            return min(self._asked + PING_EVERY, self._heard + DEAD_AFTER)
+        asks = max(self._heard + self._quiet, self._asked + PING_EVERY)
+        return min(asks, self._heard + DEAD_AFTER)
 
     def _abort(self, reason: str) -> None:
         transport = self._transport
@@ -180,7 +208,6 @@ class SessionLink(asyncio.Protocol):
             transport.abort()
 
     def _session_closed(self) -> None:
-        self._stop_timer()
         transport = self._transport
         if transport is None or self._ending:
             return
@@ -192,15 +219,12 @@ class SessionLink(asyncio.Protocol):
         # A peer that reads nothing would keep the farewell, and with it the transport, for ever.
         self._loop.call_later(FAREWELL, transport.abort)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _ponged(self, token: bytes) -> None:
         if len(token) == 8:
-            elapsed = self._loop.time() - _TOKEN.unpack(token)[0]
+            now = self._loop.time()
+            elapsed = now - _TOKEN.unpack(token)[0]
             if 0 <= elapsed < 3600:
+                self._measured = now
                 self.round_trip = self.session.growth.round_trip = elapsed
                 if self.on_round_trip is not None:
                     self.on_round_trip(elapsed)

@@ -31,6 +31,8 @@ from culvert_transport.sockets import bound, outgoing
 MAX_INFORMATIONAL: Final = 16
 """1xx responses that one request may draw; an origin that sends more is broken."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+REMEMBERED: Final = 1024
+"""Bytes of a response's head up to which it is remembered."""
 WRITE_HIGH: Final = 65_536
 WRITE_LOW: Final = 16_384
 """Bytes of an upload in the transport's buffer at which the visitor is paused and resumed."""
@@ -109,6 +111,8 @@ class OriginConnection(asyncio.Protocol):
         "_ended",
         "_informational",
         "_keep",
+        "_known",
+        "_known_bytes",
         "_method",
         "_owner",
         "_paused",
@@ -134,6 +138,8 @@ class OriginConnection(asyncio.Protocol):
         self._user: ConnectionUser | None = None
         self._state = _IDLE
         self._method = b""
+        self._known: ResponseHead | None = None
+        self._known_bytes = b""
         self._buffer = bytearray()
         self._decoder: ChunkedDecoder | None = None
         self._remaining = 0
@@ -157,7 +163,9 @@ class OriginConnection(asyncio.Protocol):
         assert self._user is None
         assert self._transport is not None
         self._user = user
-        self._method = method
+        if method != self._method:
+            self._method = method
+            self._known = None
         self._state = _HEAD
         self._informational = 0
         self._answered = False
@@ -358,7 +366,9 @@ class OriginConnection(asyncio.Protocol):
             held += data
             whole = held
         while True:
-            head = parse_response_head(whole, method=self._method, scanned=scanned)
+            head = self._known
+            if head is None or not whole.startswith(self._known_bytes):
+                head = self._read_head(whole, scanned)
             if head is None:
                 if whole is not held:
                     held += whole
@@ -402,6 +412,15 @@ class OriginConnection(asyncio.Protocol):
             return
         body, ended = self._decode(data) if data else (b"", False)
         user.on_response(head, body, ended)
+
+    def _read_head(self, data: bytes | bytearray, scanned: int) -> ResponseHead | None:
+        """The head that `data` begins with. A short one is remembered until another method is asked for: an origin's
+        answers of one second often begin with the same bytes to the empty line, and then mean the same."""
+        head = parse_response_head(data, method=self._method, scanned=scanned)
+        if head is not None and head.status >= 200 and head.size <= REMEMBERED:
+            self._known = head
+            self._known_bytes = bytes(data[: head.size])
+        return head
 
     def _decode(self, data: bytes) -> tuple[bytes, bool]:
         """Decoded body bytes in `data`, and whether the response is complete with them."""

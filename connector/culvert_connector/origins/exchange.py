@@ -119,7 +119,9 @@ class Exchange:
         target: OriginTarget,
         connections: Connections,
         traffic: Traffic,
+        encoded: bytes = b"",
     ) -> None:
+        """`encoded`: the head as the origin gets it, where that is known already."""
         self._stream = stream
         self._head = head
         self._target = target
@@ -131,7 +133,7 @@ class Exchange:
         self._connection: OriginConnection | None = None
         self._expecting: asyncio.TimerHandle | None = None
         self._pending: list[bytes] = []
-        self._request = b""
+        self._request = encoded
         self._owed = 0
         self._upload_ended = False
         self._head_sent = False
@@ -147,7 +149,8 @@ class Exchange:
             self.traffic.received += len(body)
             self._pending.append(body)
         self._upload_ended = fin
-        self._request = request.encode(self._head, host=self._target.host_header)
+        if not self._request:
+            self._request = request.encode(self._head, host=self._target.host_header)
         safe = self._head.method in request.SAFE_METHODS and self._framing == _NONE
         target = self._target
         if target.proxy_protocol:

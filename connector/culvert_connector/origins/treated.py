@@ -22,17 +22,19 @@ class TreatedExchange(Exchange):
 
     def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """The final head, edited, and the body bytes behind it."""
-        if self._edit(head):
-            super().on_response(head, body, ended)
+        edited = self._edited(head)
+        if edited is not None:
+            super().on_response(edited, body, ended)
 
     def on_switch(self, head: ResponseHead, leftover: bytes) -> None:
         """101: the fields of the handshake are none that a rule may name."""
-        if self._edit(head):
-            super().on_switch(head, leftover)
+        edited = self._edited(head)
+        if edited is not None:
+            super().on_switch(edited, leftover)
 
-    def _edit(self, head: ResponseHead) -> bool:
-        head.fields = self.editor.apply(head.fields)
-        if check_fields(head.fields):
-            return True
+    def _edited(self, head: ResponseHead) -> ResponseHead | None:
+        fields = self.editor.apply(head.fields)
+        if check_fields(fields):
+            return head.edited(fields)
         self._refuse_response("response_head_too_large")
-        return False
+        return None

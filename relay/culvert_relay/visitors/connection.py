@@ -11,7 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
-from culvert_http1.request import RequestHead, parse_request_head
+from culvert_http1.repeated import RequestHeads
+from culvert_http1.request import RequestHead
 from culvert_relay.certificates import NamedSSLObject
 from culvert_relay.routing.table import Entry
 from culvert_relay.visitors import answers
@@ -40,7 +41,7 @@ class VisitorConnection(AnsweringConnection):
     """A connection at one of the relay's doors for visitors."""
 
     __slots__ = (
-        "_asked_name", "_door", "_origin_ended", "_proxy", "_refusal", "_scanned", "_started", "_upload",
+        "_asked_name", "_door", "_heads", "_origin_ended", "_proxy", "_refusal", "_scanned", "_started", "_upload",
         "local_port", "pin",
     )  # fmt: skip
 
@@ -54,6 +55,7 @@ class VisitorConnection(AnsweringConnection):
         self._door = door
         self.pin: Pin | None = None
         self._asked_name = b""
+        self._heads = RequestHeads(edge.limits.head)
         self._upload: Upload | None = None
         self._scanned = 0
         self._origin_ended = False
@@ -139,7 +141,7 @@ class VisitorConnection(AnsweringConnection):
             held += data
             whole = held
         try:
-            head = parse_request_head(whole, limits=self.edge.limits.head, scanned=self._scanned)
+            head = self._heads.read(whole, self._scanned)
         except HTTPError as error:
             if error.status in (414, 431):
                 self.edge.counters.reach("head")
@@ -163,10 +165,11 @@ class VisitorConnection(AnsweringConnection):
         rest = bytes(whole[size:]) if len(whole) > size else b""
         if held:
             held.clear()
-        self._head = head
         marking = self.edge.marking
         if marking is not None:
-            head.block, self.request_id = marking.mark(head.block, trusted=bool(self._proxy))
+            block, self.request_id = marking.mark(head.block, trusted=bool(self._proxy))
+            head = head.marked(block)
+        self._head = head
         self._begin(head, rest)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from culvert_http1.chunked import LAST_CHUNK
 from culvert_http1.request import RequestHead
 from culvert_protocol.codes import SOURCE, ProtocolError, ResetCode, SessionBusy
-from culvert_protocol.heads import ResponseHead
+from culvert_protocol.heads import Kind, ResponseHead
 from culvert_protocol.statements import TunnelIdentity
 from culvert_protocol.stream import Stream
 from culvert_relay.access.marking import answer_fields
@@ -49,6 +49,9 @@ MAX_INFORMATIONAL: Final = 16
 GATHER: Final = 16_384
 """Response bytes that are gathered into one write before the loop turn is over."""
 
+# Plain integers: looking a member up in an enumeration costs a call in Python 3.11.
+_HTTP: Final = int(Kind.HTTP)
+_UPGRADE: Final = int(Kind.UPGRADE)
 # What has become of the response.
 _WAITING: Final = 0
 _BODY: Final = 1
@@ -172,7 +175,8 @@ class Exchange(Account):
                 return
             session: TunnelSession = member  # type: ignore[assignment]  # the registry holds nothing else
             try:
-                self._stream = session.session.open(
+                self._stream = session.session.open_encoded(
+                    _UPGRADE if head.upgrade else _HTTP,
                     opening(
                         head,
                         forwarding=visitor.forwarding,

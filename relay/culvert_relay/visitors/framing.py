@@ -6,6 +6,7 @@ tenant and the visitor's connection may be shared with others (RFC 9112 section 
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from culvert_http1.fields import check_fields
@@ -19,6 +20,9 @@ UNTIL_CLOSE: Final = 3
 
 _NONE, _LENGTH = int(Framing.NONE), int(Framing.LENGTH)
 _ERROR_FIELD: Final = re.compile(rb"(?i)culvert-error:[ \t]*(connector|origin); *[a-z0-9_]{1,64}[ \t]*\r\n\Z")
+
+REMEMBERED: Final = 1024
+"""Bytes of a field block up to which it is remembered whether it may pass."""
 
 
 class FinalHead(NamedTuple):
@@ -84,7 +88,12 @@ def checked_fields(fields: bytes) -> tuple[bytes, str] | None:
 
     Of culvert's own names only `Culvert-Error` of a connector or about an origin passes, and its source is returned;
     without it the answer is the origin's own, and its source "none". Everything else is `check_fields`' word.
+    What was said of short blocks is remembered: an origin's answers of one second are mostly the same in them.
     """
+    return _checked_repeated(fields) if len(fields) <= REMEMBERED else _checked_fields(fields)
+
+
+def _checked_fields(fields: bytes) -> tuple[bytes, str] | None:
     if check_fields(fields):
         return fields, "none"
     if b"culvert-" not in fields.lower():
@@ -99,3 +108,6 @@ def checked_fields(fields: bytes) -> tuple[bytes, str] | None:
             own, source = line, match[1].decode().lower()
     rest = b"".join(kept)
     return (rest + own, source) if check_fields(rest) else None
+
+
+_checked_repeated = lru_cache(maxsize=512)(_checked_fields)

@@ -9,7 +9,7 @@ from typing import Final
 
 from culvert_http1.path import PathError, normalise_path
 from culvert_http1.request import RequestHead
-from culvert_protocol.heads import Kind, Open
+from culvert_protocol.heads import Kind, Open, encode_open
 
 # Plain integers: looking a member up in an enumeration costs a call in Python 3.11.
 _HTTP: Final = int(Kind.HTTP)
@@ -23,15 +23,17 @@ class Forwarding:
     """What origins are told about one visitor: its address, `http` or `https`, the Host it asked for.
 
     The fields of the last authority are kept: a connection mostly asks for one. `said`: an authority and its fields
-    that were made otherwise (`vouching`).
+    that were made otherwise (`vouching`). So is the last OPEN: `sent` is what it was made of, `payload` its bytes.
     """
 
-    __slots__ = ("_authority", "_fields", "address", "scheme")
+    __slots__ = ("_authority", "_fields", "address", "payload", "scheme", "sent")
 
     def __init__(self, address: bytes, *, scheme: int, said: tuple[bytes | None, bytes] = (None, b"")) -> None:
         self.address = address
         self.scheme = scheme
         self._authority, self._fields = said
+        self.sent: tuple[RequestHead, int] | None = None
+        self.payload = b""
 
     def fields(self, authority: bytes) -> bytes:
         """The field lines for a request to this authority."""
@@ -62,9 +64,15 @@ def opening(
     attempt: int,
     version: int,
     pin: bytes = b"",
-) -> Open:
+) -> bytes:
     """OPEN's record for a request; `version` is the grant's under which the session serves the host, `pin` the line
-    that names a pinned visitor."""
+    that names a pinned visitor.
+
+    `forwarding` is of one connection, whose `scheme` and `local_port` never change.
+    """
+    sent = forwarding.sent
+    if sent is not None and sent[0] is head and sent[1] == version and not attempt and not pin:
+        return forwarding.payload
     record = (
         _UPGRADE if head.upgrade else _HTTP,
         attempt,
@@ -81,4 +89,8 @@ def opening(
         head.target,
         pin + head.block + forwarding.fields(head.authority),
     )
-    return tuple.__new__(Open, record)
+    payload = encode_open(tuple.__new__(Open, record))
+    if head.usual and not attempt and not pin:
+        forwarding.sent = (head, version)
+        forwarding.payload = payload
+    return payload
