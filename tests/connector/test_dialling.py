@@ -158,7 +158,7 @@ def test_the_newest_session_of_the_fullest_address_moves_to_one_that_is_behind()
 
 
 def test_sessions_move_until_the_addresses_have_as_many_and_then_rest():
-    spread, held, moves = Spread(), {slot: (A, "r1") for slot in range(4)}, []
+    spread, held, moves = Spread(), dict.fromkeys(range(4), (A, "r1")), []
     for now in range(100):
         moving = spread.moving(held, addresses=[A, B], relay_ids=[], now=float(now), every=15.0)
         if moving is not None:

@@ -156,7 +156,7 @@ def uncovered(
 
 def behind(places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address]) -> frozenset[str]:
     """The addresses that hold at least two sessions fewer than another one: a move would make the two more alike."""
-    load = {address: 0 for address in addresses} | Counter(address for address, _ in places.values())
+    load = dict.fromkeys(addresses, 0) | Counter(address for address, _ in places.values())
     most = max((load[address] for address in addresses), default=0)
     return frozenset(str(address) for address in addresses if load[address] < most - 1)
 
