@@ -28,7 +28,7 @@ faults: $(READY) ## at length what `make test` samples: five minutes of soak (SE
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 
-bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble; against nginx's two hops
+bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble, slow visitors; against nginx's two hops
 	$(BIN)/python -m bench.requests $(ARGS)
 	$(BIN)/python -m bench.streams
 	$(BIN)/python -m bench.rows
