@@ -29,7 +29,7 @@ faults: $(READY) ## at length what `make test` samples: soak (SEED=7), every fau
 	  tests/cluster/test_mutations.py $(ARGS)
 	CULVERT_SCALE_BINDINGS=1000 $(BIN)/pytest -n 0 tests/cluster/test_operator_scale.py
 
-bench: $(READY) ## CPU per request at two loads, bulk, memory, 1,000 tunnels, trouble, against nginx's two hops; the operator
+bench: $(READY) ## requests, bulk, memory, 1,000 tunnels, trouble, slow visitors against nginx's two hops; the operator
 	$(BIN)/python -m bench.requests $(ARGS)
 	$(BIN)/python -m bench.streams
 	$(BIN)/python -m bench.rows

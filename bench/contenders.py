@@ -5,6 +5,7 @@ Both do the same work: plain HTTP in, routing by Host, one TLS hop (P-256), keep
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Contender:
     name: str
     url: str
     pids: tuple[int, ...]
+    https: int = 0
+    """The port with TLS, where one was asked for."""
 
     @property
     def port(self) -> int:
@@ -140,18 +143,32 @@ def run_relay(started: Started, relay: RelayProcess) -> RelayProcess:
     return replace(relay, pid=started.start("relay", CULVERT, "relay", "run", "--config", "relay.yml"))
 
 
-def start_culvert(started: Started, origin: int, *, path: str = "", dialled: int = 0) -> Contender:
+def start_culvert(
+    started: Started,
+    origin: int,
+    *,
+    path: str = "",
+    dialled: int = 0,
+    https: bool = False,
+    elsewhere: Mapping[str, int] | None = None,
+) -> Contender:
     """culvert's relay and connector from the command line, as a person would start them; `path` answers 200.
 
     `dialled`: a port of 127.0.0.1 that leads to the relay's tunnel port, which is written to `tunnel-port`.
+    `elsewhere`: paths (regular expressions) that another origin's port serves.
     """
     folder = started.folder
-    relay = write_relay(started, (HOST,))
+    relay = write_relay(started, (HOST,), https=https)
     (folder / "tunnel-port").write_text(str(relay.tunnel))
+    others = "".join(
+        f"  - {{hostname: {HOST}, path: '{pattern}', service: 'http://127.0.0.1:{port}'}}\n"
+        for pattern, port in (elsewhere or {}).items()
+    )
     (folder / "config.yml").write_text(
         f"tunnel: bench\ncredentials-file: ./bench.json\nrelay: ['localhost:{dialled or relay.tunnel}']\n"
         f"relay-ca: ./certs/localhost.crt\nmetrics: 127.0.0.1:{free_port()}\n"
-        f"ingress:\n  - hostname: {HOST}\n    service: http://127.0.0.1:{origin}\n  - service: http_status:404\n"
+        f"ingress:\n{others}"
+        f"  - hostname: {HOST}\n    service: http://127.0.0.1:{origin}\n  - service: http_status:404\n"
     )
     create = ("tunnel", "create", "bench", "--issuer-key", "keys/issuer.key", "--hostname", HOST)
     subprocess.run([CULVERT, *create, "--credentials-file", "bench.json"], cwd=folder, check=True, capture_output=True)
@@ -161,4 +178,4 @@ def start_culvert(started: Started, origin: int, *, path: str = "", dialled: int
         wait_until_ok(f"http://127.0.0.1:{relay.http}/{path}", HOST)
     except TimeoutError as error:
         raise SystemExit(f"{error}\n{started.log('relay')}\n{started.log('connector')}") from None
-    return Contender("culvert", f"http://127.0.0.1:{relay.http}/", (relay.pid, connector))
+    return Contender("culvert", f"http://127.0.0.1:{relay.http}/", (relay.pid, connector), relay.https)

@@ -6,6 +6,8 @@ tunnels    the relay's CPU per request with 1,000 tunnels of 4 sessions and 10,0
 stalled    1 GiB down and 1 GiB up beside a peer that has stalled: growth of memory
 restart    the relay is killed and started again: time until all of 500 sessions are back
 killed     one session is reset under load: requests that fail
+slow       normal users' p99 beside 500 slow visitors of each of five kinds, against the same without them, A B A B
+sipper     the same beside one visitor who reads a download slowly
 """
 
 import argparse
@@ -17,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.beside import sipper_row, slow_row
 from bench.contenders import Contender, make_certificate, start_culvert, start_nginx, start_origin
 from bench.crowded import idle_row, restart_row, tunnels_row
 from bench.disturbed import killed_row, stalled_row
@@ -69,6 +72,8 @@ ROWS: dict[str, Callable[[Started, argparse.Namespace], Row]] = {
     "stalled": stalled_row,
     "restart": restart_row,
     "killed": killed_row,
+    "slow": slow_row,
+    "sipper": sipper_row,
 }
 
 
@@ -83,6 +88,7 @@ def main() -> int:
     parser.add_argument("--tunnels", type=int, default=1_000, help="tunnels on one relay (default 1000)")
     parser.add_argument("--restarted", type=int, default=500, help="sessions over a restart (default 500)")
     parser.add_argument("--kills", type=int, default=5, help="sessions to kill (default 5)")
+    parser.add_argument("--slow", type=int, default=500, help="slow visitors of each kind (default 500)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/rows.json"))
     given = parser.parse_args()
     rows: dict[str, Row] = {}

@@ -8,9 +8,11 @@ from culvert_connector.dialling.addresses import (
     Address,
     Record,
     RelayName,
+    behind,
     choose,
     crowded,
     good,
+    heaviest,
     merge,
     next_good,
     parse,
@@ -20,6 +22,7 @@ from culvert_connector.dialling.addresses import (
 )
 from culvert_connector.dialling.backoff import Failures, delay, grace
 from culvert_connector.dialling.pacing import wait_before_dial
+from culvert_connector.dialling.spreading import Spread
 
 ONE, TWO = RelayName("one.test", 443), RelayName("two.test", 443)
 A, B, C = Address("10.0.0.1", 443, ONE), Address("10.0.0.2", 443, ONE), Address("10.0.0.3", 443, TWO)
@@ -139,6 +142,37 @@ def test_who_moves_when_an_address_or_a_relay_has_no_session():
     assert crowded({0: (A, "r1"), 1: (B, "r2")}, addresses=[A, B, C]) is None
     # An address that is gone from DNS is left first.
     assert crowded({0: (A, "r1"), 1: (A, "r1"), 2: (B, "r1")}, addresses=[A, C]) == 2
+
+
+def test_the_newest_session_of_the_fullest_address_moves_to_one_that_is_behind():
+    held = {0: (A, "r1"), 1: (B, "r2"), 2: (A, "r1"), 3: (A, "r1")}
+    assert behind(held, addresses=[A, B]) == {"10.0.0.2:443"}
+    assert heaviest(held, addresses=[A, B]) == 3
+    for alike in ({0: (A, "r1"), 1: (B, "r2")}, {0: (A, "r1"), 1: (B, "r2"), 2: (A, "r1")}, {}):
+        assert not behind(alike, addresses=[A, B])
+        assert heaviest(alike, addresses=[A, B]) is None
+    # Three workers behind one address, each with its only session: none of them can go.
+    each_alone = {0: (A, "w1"), 1: (A, "w2"), 2: (A, "w3"), 3: (B, "r2")}
+    assert behind(each_alone, addresses=[A, B]) == {"10.0.0.2:443"}
+    assert heaviest(each_alone, addresses=[A, B]) is None
+
+
+def test_sessions_move_until_the_addresses_have_as_many_and_then_rest():
+    spread, held, moves = Spread(), dict.fromkeys(range(4), (A, "r1")), []
+    for now in range(100):
+        moving = spread.moving(held, addresses=[A, B], relay_ids=[], now=float(now), every=15.0)
+        if moving is not None:
+            moves.append(now)
+            del held[moving]
+            held[10 + now] = (B, "r2")
+    assert moves == [0, 1]
+    assert sorted(relay for _, relay in held.values()) == ["r1", "r1", "r2", "r2"]
+
+
+def test_moves_that_do_not_help_become_rare():
+    spread, held = Spread(), {0: (A, "r1"), 1: (A, "r1"), 2: (A, "r1"), 3: (B, "r2")}
+    asked = [spread.moving(held, addresses=[A, B], relay_ids=[], now=float(now), every=15.0) for now in range(120)]
+    assert [now for now, moving in enumerate(asked) if moving is not None] == [0, 15, 45, 105]
 
 
 def test_relay_addresses_as_people_write_them():

@@ -58,6 +58,27 @@ def test_sessions_spread_over_addresses_and_every_address_gets_one(tools):
     tools.run(main())
 
 
+def test_a_relay_that_comes_back_beside_another_has_half_of_the_sessions_again(tools, monkeypatch):
+    monkeypatch.setattr(sessions_module, "RESOLVE_EVERY", 1.0)
+
+    async def main():
+        async with tools.world() as world:
+            world.sessions = 4
+            other = await tools.Relay(world.issuer, world.certificates, relay_id="relay-2").start()
+            world.relays.append(other)
+            target = RelayTarget((world.relay.address, other.address), "relay.test", world.certificates.ca)
+            await world.serve(tools.rule(StatusService(204)), relay=target)
+            port = other.port
+            await other.stop()
+            await world.relay.connected(4)
+            await other.start(port)
+            await other.connected(2)
+            await tools.until(lambda: len(world.relay.sessions) == 2, "half of the sessions at each relay")
+            assert len(other.sessions) == 2
+
+    tools.run(main())
+
+
 def test_a_relay_that_says_it_has_more_workers_gets_more_sessions(tools):
     async def main():
         async with tools.world() as world:

@@ -1,8 +1,10 @@
-"""Five hundred visitors of each kind of slowness at once: everybody else is served, and all of them are let go."""
+"""Five hundred visitors of each kind of slowness at once: everybody else is served, and all of them are let go.
+
+How much longer everybody else waits is measured by `python -m bench.rows --only slow`.
+"""
 
 import asyncio
 import contextlib
-import re
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -144,23 +146,6 @@ async def served(tunnel: Any, count: int) -> None:
     await asyncio.gather(*(one() for _ in range(4)))
 
 
-async def first_bytes(relay: Any) -> dict[float, float]:
-    """The relay's own histogram of times to the first byte: seconds -> requests that took no longer."""
-    _, body, _ = await relay.fetch(relay.admin, "/metrics")
-    found: dict[float, float] = {}
-    for bound, count in re.findall(
-        r'^culvert_relay_time_to_first_byte_seconds_bucket\{.*le="([^"]+)"\} (\S+)$', body.decode(), re.MULTILINE
-    ):
-        found[float(bound)] = found.get(float(bound), 0) + float(count)
-    return found
-
-
-def p99(before: dict[float, float], after: dict[float, float]) -> float:
-    """Seconds within which 99 of 100 requests between two readings had their first byte: a bound of the histogram."""
-    counts = {bound: count - before.get(bound, 0) for bound, count in after.items()}
-    return min(bound for bound, count in counts.items() if count >= 0.99 * max(counts.values()))
-
-
 def peak(pid: int) -> int:
     """Bytes that the process held at most."""
     line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmHWM:"))
@@ -179,18 +164,13 @@ def test_b12_beside_five_hundred_of_each_slow_visitor_the_others_are_served(
             await tunnel.add_connector(sessions=4).ready()
             await served(tunnel, 200)
             before = peak(relay.pid)
-            readings = [await first_bytes(relay)]
-            await served(tunnel, 1000)
-            readings.append(await first_bytes(relay))
             crowd = Crowd(relay, wait_for)
             async with crowd.gathered():
                 await wait_for(
                     lambda: all(len(kind) > 0.8 * OF_EACH for kind in crowd.here.values()),
                     "nearly all of them are here",
                 )
-                readings.append(await first_bytes(relay))
                 await served(tunnel, 1000)
-                readings.append(await first_bytes(relay))
 
                 async def let_go() -> bool:
                     _, body, _ = await relay.fetch(relay.admin, "/metrics")
@@ -202,8 +182,6 @@ def test_b12_beside_five_hundred_of_each_slow_visitor_the_others_are_served(
                 await served(tunnel, 100)
             grown = peak(relay.pid) - before
             assert grown < GROWTH, f"the relay has grown by {grown} bytes"
-            record_property("p99 of the time to the first byte, seconds at most", p99(*readings[:2]))
-            record_property("the same beside 2,500 slow visitors", p99(*readings[2:]))
             record_property("growth of the relay by 2,500 slow visitors, MiB", grown >> 20)
 
             async def empty() -> bool:

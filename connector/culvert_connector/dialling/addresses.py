@@ -154,14 +154,31 @@ def uncovered(
     return frozenset({str(address) for address in addresses} - held) | frozenset(set(relay_ids) - ids)
 
 
+def behind(places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address]) -> frozenset[str]:
+    """The addresses that hold at least two sessions fewer than another one: a move would make the two more alike."""
+    load = dict.fromkeys(addresses, 0) | Counter(address for address, _ in places.values())
+    most = max((load[address] for address in addresses), default=0)
+    return frozenset(str(address) for address in addresses if load[address] < most - 1)
+
+
 def crowded(places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address]) -> int | None:
     """The session (its key in `places`) that can best move to where one is missing; None: each is needed.
 
-    Sessions at addresses that are gone move first, then those whose address carries another one, newest key first, so
+    Sessions at addresses that are gone move first, then those of the address that carries most, newest key first, so
     that the oldest sessions stay. A session that alone covers its address or its relay id never moves.
     """
     by_address = Counter(address for address, _ in places.values())
     by_id = Counter(relay_id for _, relay_id in places.values())
     gone = [key for key, (address, one) in places.items() if address not in addresses and by_id[one] > 1]
-    spare = [key for key, (address, one) in places.items() if by_address[address] > 1 and by_id[one] > 1]
-    return max(gone or spare, default=None)
+    if gone:
+        return max(gone)
+    spare = [(by_address[at], key) for key, (at, one) in places.items() if by_address[at] > 1 and by_id[one] > 1]
+    return max(spare)[1] if spare else None
+
+
+def heaviest(places: Mapping[int, tuple[Address, str]], *, addresses: Sequence[Address]) -> int | None:
+    """The session that can best move to an address that is `behind`; None: none can without uncovering its relay id."""
+    by_address = Counter(address for address, _ in places.values())
+    moving = crowded(places, addresses=addresses)
+    least = min((by_address[address] for address in addresses), default=0)
+    return moving if moving is not None and by_address[places[moving][0]] > least + 1 else None

@@ -1,7 +1,7 @@
-"""When a session moves to an address or relay that has none.
+"""When a session moves to an address or relay that has none, or has fewer than another address has.
 
 Responsible for not moving again and again when moving does not help: the interval doubles while the same addresses and
-relay ids stay without a session.
+relay ids stay without a session, or behind.
 
 Must not know: sessions, sockets, clocks; times are seconds of any one monotonic clock.
 
@@ -36,10 +36,14 @@ class Spread:
         every: float,
     ) -> int | None:
         """The slot whose session should move now, or None. `held` and the rest as for `addresses.crowded`."""
-        missing = choosing.uncovered(held, addresses=addresses, relay_ids=relay_ids)
+        missing, mover = choosing.uncovered(held, addresses=addresses, relay_ids=relay_ids), choosing.crowded
+        if not missing:
+            behind = choosing.behind(held, addresses=addresses)
+            # Not the same trouble as having none: where the first session has come, the second is not put off.
+            missing, mover = frozenset(f"more at {address}" for address in behind), choosing.heaviest
         if missing != self._missing:
             self._missing, self._moves, self._move_at = missing, 0, now
-        moving = choosing.crowded(held, addresses=addresses) if missing and now >= self._move_at else None
+        moving = mover(held, addresses=addresses) if missing and now >= self._move_at else None
         if moving is not None:
             self._move_at = now + every * 2.0 ** min(self._moves, 6)
             self._moves += 1
