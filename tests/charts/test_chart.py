@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from culvert_operator.children.metadata import labels
-from culvert_operator.flags import add_arguments, from_args
+from culvert_operator.flags import add_arguments, add_realm, from_args, realm
 from culvert_operator.leadership.election import Terms
 from culvert_relay.config import parse_config
 
@@ -194,6 +195,22 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert settings.issuer_secret == "mine"
     assert settings.relay_services == ("culvert-relay-tunnel",)
     assert settings.election == Terms(lease=15, renew=10, retry=2)
+
+
+def test_what_lets_go_of_objects_on_uninstall_is_told_which_are_the_operators(render: Render) -> None:
+    values = ("operator.tunnelNamespaces={a,b}", "operator.watchNamespaces={c}", "operator.defaultTunnel=a/main")
+    for given in ((), values):
+        rendered = objects(render(*given))
+        (hook,) = rendered["Job", "culvert-uninstall"]["spec"]["template"]["spec"]["containers"]
+        operator = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]
+        assert hook["args"][:3] == ["operator", "retire", "--helm-release=culvert"]
+        parser, whole = argparse.ArgumentParser(), argparse.ArgumentParser()
+        add_realm(parser)
+        add_arguments(whole)
+        environment = {"POD_NAMESPACE": "culvert-system"}
+        released = realm(parser.parse_args(hook["args"][3:]), environment)
+        served = from_args(whole.parse_args(operator["args"][2:]), environment).options
+        assert replace(released, image=served.image) == served
 
 
 def test_one_operator_without_election_goes_before_the_next_one_comes(render: Render) -> None:

@@ -31,6 +31,19 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* the flags that say which objects are this operator's, for the operator and for what lets go of them */}}
+{{- define "culvert.realm" -}}
+{{- with .Values.operator.tunnelNamespaces }}
+- --tunnel-namespaces={{ join "," . }}
+{{- end }}
+{{- with .Values.operator.watchNamespaces }}
+- --watch-namespaces={{ join "," . }}
+{{- end }}
+{{- with .Values.operator.defaultTunnel }}
+- --default-tunnel={{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "culvert.relayTunnelName" -}}
 culvert-relay-tunnel.{{ .Release.Namespace }}.svc.cluster.local
 {{- end }}
