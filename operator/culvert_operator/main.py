@@ -156,6 +156,7 @@ class Operator:
             await self._workers.pause()
             if herald is not None:
                 await herald.close()
+            self._metrics.stands_by()
 
     def _mark_all(self) -> None:
         for key in self._world.all_keys():

@@ -167,6 +167,35 @@ def test_alerts_are_ones_that_prometheus_reads_and_ask_metrics_that_there_are(
         assert {"summary", "description"} == rule["annotations"].keys()
 
 
+@pytest.mark.parametrize(
+    ("leaders", "told"),
+    [((0, 1), False), ((0, 0), True), ((), True)],
+    ids=["one leads", "none leads", "none runs"],
+)
+def test_operators_without_a_leader_and_no_operators_at_all_are_told(
+    program: Callable[[str], str], tmp_path: Path, leaders: tuple[int, ...], told: bool
+) -> None:
+    (rule,) = [
+        rule
+        for rule in yaml.safe_load((CHART / "alerts.yaml").read_text())["groups"][0]["rules"]
+        if rule["alert"] == "CulvertOperatorLeaderless"
+    ]
+    fired = {"exp_labels": rule["labels"], "exp_annotations": rule["annotations"]}
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'culvert_operator_leader{{instance="{number}"}}', "values": f"{value}+0x10"}
+            for number, value in enumerate(leaders)
+        ],
+        "alert_rule_test": [{"alertname": rule["alert"], "eval_time": "6m", "exp_alerts": [fired] if told else []}],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(CHART / "alerts.yaml")], "tests": [case]}))
+    command = [program("promtool"), "test", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_path: Path) -> None:
     made = objects(render(*RELAY, "relay.tcpPorts={20022,20023}"))
     config = parse_config(made["ConfigMap", "culvert-relay"]["data"]["relay.yml"].encode(), folder=tmp_path)
