@@ -1,6 +1,7 @@
 """The chart as helm renders it; tests/cluster/test_chart.py has it judged by a real API server."""
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +39,19 @@ def render(helm: str) -> Render:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return template
+
+
+@pytest.fixture(scope="module")
+def install(helm: str) -> Render:
+    """As helm would install it, with the notes that a person reads after it."""
+
+    def dry_run(*settings: str, namespace: str = "culvert-system") -> subprocess.CompletedProcess[str]:
+        options = [part for setting in settings for part in ("--set", setting)]
+        command = [helm, "install", "culvert", str(CHART), "-n", namespace, "--dry-run=client", *options]
+        environment = {**os.environ, "KUBECONFIG": os.devnull}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    return dry_run
 
 
 def objects(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -226,6 +240,18 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert settings.election == Terms(lease=15, renew=10, retry=2)
 
 
+def test_a_cluster_with_a_domain_of_its_own_has_no_name_below_the_usual_one(render: Render, install: Render) -> None:
+    wanted = (*RELAY, "operator.clusterDomain=corp.example")
+    done = render(*wanted, "crds.install=false")
+    assert "cluster.local" not in done.stdout
+    rendered = objects(done)
+    config = yaml.safe_load(rendered["ConfigMap", "culvert-relay"]["data"]["relay.yml"])
+    assert "culvert-relay-tunnel.culvert-system.svc.corp.example" in config["serverNames"]
+    arguments = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--cluster-domain=corp.example" in arguments
+    assert '["culvert-relay-tunnel.culvert-system.svc.corp.example:7443"]' in install(*wanted).stdout
+
+
 def test_what_lets_go_of_objects_on_uninstall_is_told_which_are_the_operators(render: Render) -> None:
     values = ("operator.tunnelNamespaces={a,b}", "operator.watchNamespaces={c}", "operator.defaultTunnel=a/main")
     for given in ((), values):
@@ -306,6 +332,8 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
         ((*RELAY, "relay.config.accessLog.output=/var/log/a"), "output"),
         (("metrics.podMonitors.interval=often",), "interval"),
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
+        (("operator.extraEnv[0].name=POD_NAMESPACE", "operator.extraEnv[0].value=else"), "extraEnv"),
+        (("operator.clusterDomain=Corp_Example",), "clusterDomain"),
         (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],
 )

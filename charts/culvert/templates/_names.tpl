@@ -45,10 +45,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "culvert.relayTunnelName" -}}
-culvert-relay-tunnel.{{ .Release.Namespace }}.svc.cluster.local
+culvert-relay-tunnel.{{ .Release.Namespace }}.svc.{{ .Values.operator.clusterDomain }}
 {{- end }}
 {{- define "culvert.relayServerNames" -}}
-{{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.cluster.local" .Release.Namespace) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
+{{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.%s" .Release.Namespace .Values.operator.clusterDomain) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
 {{- concat $names .Values.relay.serverNames | uniq | toJson -}}
 {{- end }}
 
