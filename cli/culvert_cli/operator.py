@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 
 from culvert_cli.arguments import Subparsers, add_command, add_group
 from culvert_cli.outcome import UsageError, load_role
-from culvert_operator.flags import SettingsError, add_arguments, from_args, namespace_of
+from culvert_operator.flags import SettingsError, add_arguments, add_realm, from_args, realm
 
 
 def add(commands: Subparsers) -> None:
@@ -44,12 +43,16 @@ def add(commands: Subparsers) -> None:
             "Let go of every Tunnel and TunnelBinding, before the operator is uninstalled.\n\n"
             "Stops the operator's Deployment and takes its finalizer off every object, so that none of them, nor its\n"
             "namespace, waits for an operator that has gone. Connectors and DNS records stay as they are; an Event on\n"
-            "each object says what stays. `helm uninstall` does this by itself."
+            "each object says what stays. `helm uninstall` does this by itself.\n"
+            "Give it the flags that the operator ran with: then other operators' objects are left alone."
         ),
-        examples="culvert operator retire --namespace culvert-system",
+        examples=(
+            "culvert operator retire --namespace culvert-system\n"
+            "culvert operator retire --namespace culvert-system --watch-namespaces shop,blog"
+        ),
         run=_retire,
     )
-    retire.add_argument("--namespace", metavar="NS", help="where the operator lives (default: as for run)")
+    add_realm(retire)
     retire.add_argument(
         "--helm-release", metavar="NAME", help="do nothing unless Helm is uninstalling this release (the chart's hook)"
     )
@@ -57,12 +60,12 @@ def add(commands: Subparsers) -> None:
 
 def _retire(arguments: argparse.Namespace) -> int:
     try:
-        namespace = namespace_of(arguments.namespace, os.environ)
+        options = realm(arguments)
     except SettingsError as error:
         raise UsageError(str(error)) from None
     role = load_role("culvert_operator.retirement", extra="operator")
     code: int = role.run(
-        namespace, log_level=arguments.log_level, log_format=arguments.log_format, release=arguments.helm_release
+        options, log_level=arguments.log_level, log_format=arguments.log_format, release=arguments.helm_release
     )
     return code
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from culvert_ingress.hostnames import HostnameError, normalise_pattern
@@ -50,17 +50,35 @@ class SettingsError(ValueError):
     """Flags that cannot work; the text is a sentence with what to write instead."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``culvert operator run``. Lists are comma-separated and may be repeated."""
+Names = Callable[[str, str, str], None]
+
+
+def _lists(parser: argparse.ArgumentParser) -> Names:
+    """Adds a flag with a comma-separated list, which may be repeated."""
 
     def names(flag: str, metavar: str, text: str) -> None:
         parser.add_argument(flag, action="append", default=None, metavar=f"{metavar}[,{metavar}…]", help=text)
 
+    return names
+
+
+def add_realm(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which objects are an operator's, so that one that goes lets go of its own only."""
+    names = _lists(parser)
     parser.add_argument(
         "--namespace",
         metavar="NS",
         help="where the operator lives (environment: POD_NAMESPACE, CULVERT_NAMESPACE; default: the Pod's)",
     )
+    names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
+    names("--watch-namespaces", "NS", "namespaces whose TunnelBindings are served, beside the Tunnels' (default: all)")
+    parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``culvert operator run``."""
+    names = _lists(parser)
+    add_realm(parser)
     parser.add_argument(
         "--connector-image", metavar="IMAGE", help="image of connectors (environment: CULVERT_IMAGE; required)"
     )
@@ -70,11 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="IfNotPresent",
         help="of connectors (default: %(default)s)",
     )
-    names("--tunnel-namespaces", "NS", "namespaces that may have Tunnels, * for all (default: the operator's own)")
-    names("--watch-namespaces", "NS", "namespaces whose TunnelBindings are served, beside the Tunnels' (default: all)")
     names("--allowed-hostnames", "HOST", "names beyond which no Tunnel can grant anything (default: no limit)")
     names("--dns-webhook-urls", "URL", "webhooks that a Tunnel's dns.webhook may name (default: none)")
-    parser.add_argument("--default-tunnel", metavar="NS/NAME", help="the Tunnel of bindings that name none")
     parser.add_argument(
         "--cluster-domain", metavar="DOMAIN", default="cluster.local", help="of Services' names (default: %(default)s)"
     )
@@ -107,30 +122,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Parsed flags and the environment as settings. Raises SettingsError."""
+def realm(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Options:
+    """The flags of :func:`add_realm` as options of an operator that makes no connector. Raises SettingsError."""
     try:
-        allowed = tuple(str(normalise_pattern(name)) for name in _listed(arguments.allowed_hostnames))
         default = ObjectKey.parse(arguments.default_tunnel) if arguments.default_tunnel else None
-    except (HostnameError, ValueError) as error:
+    except ValueError as error:
         raise SettingsError(str(error)) from None
-    image = arguments.connector_image or environment.get("CULVERT_IMAGE", "")
-    if not image:
-        raise SettingsError("The operator needs --connector-image (or CULVERT_IMAGE), the image of connectors.")
     namespaces = _listed(arguments.tunnel_namespaces)
     if ANY_NAMESPACE in namespaces and len(namespaces) > 1:
         raise SettingsError("--tunnel-namespaces: write * alone, or namespaces without it.")
     watched = _listed(arguments.watch_namespaces)
     if watched and ANY_NAMESPACE in (*watched, *namespaces):
         raise SettingsError("--watch-namespaces: write namespaces, here and in --tunnel-namespaces, or leave it out.")
+    return Options(
+        namespace=namespace_of(arguments.namespace, environment),
+        image="",
+        tunnel_namespaces=namespaces,
+        watch_namespaces=watched,
+        default_tunnel=default,
+    )
+
+
+def from_args(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Parsed flags and the environment as settings. Raises SettingsError."""
+    try:
+        allowed = tuple(str(normalise_pattern(name)) for name in _listed(arguments.allowed_hostnames))
+    except HostnameError as error:
+        raise SettingsError(str(error)) from None
+    image = arguments.connector_image or environment.get("CULVERT_IMAGE", "")
+    if not image:
+        raise SettingsError("The operator needs --connector-image (or CULVERT_IMAGE), the image of connectors.")
     return Settings(
-        options=Options(
-            namespace=namespace_of(arguments.namespace, environment),
+        options=replace(
+            realm(arguments, environment),
             image=image,
-            tunnel_namespaces=namespaces,
-            watch_namespaces=watched,
             allowed_hostnames=allowed,
-            default_tunnel=default,
             cluster_domain=arguments.cluster_domain,
             image_pull_policy=arguments.connector_image_pull_policy,
             dns_webhook_urls=_listed(arguments.dns_webhook_urls),

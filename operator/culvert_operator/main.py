@@ -156,6 +156,7 @@ class Operator:
             await self._workers.pause()
             if herald is not None:
                 await herald.close()
+            self._metrics.stands_by()
 
     def _mark_all(self) -> None:
         for key in self._world.all_keys():
@@ -170,7 +171,7 @@ class Operator:
         await self._evicted.wait()
         _log.warning("the operator's namespace is being deleted: every object is released")
         await self._workers.pause()
-        await retire(self._client, now=self._now(), instance=_instance())
+        await retire(self._client, self._settings.options, now=self._now(), instance=_instance())
 
     async def _work(self, key: ObjectKey) -> float | None:
         assert self._reconciler is not None, "workers are paused until there is one"

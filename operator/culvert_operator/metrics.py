@@ -1,7 +1,8 @@
 """The operator's metrics.
 
 Responsible for: their names, help and labels, in a registry of their own. Must not know: where they are served.
-Invariant: the cardinality is bounded: by results, actions and the number of Tunnels, never by hostnames.
+Invariants: the cardinality is bounded: by results, actions and the number of Tunnels, never by hostnames; of several
+operators only the one that leads tells of Tunnels what is learnt by working on them.
 """
 
 from __future__ import annotations
@@ -162,6 +163,14 @@ class Metrics:
     def leads(self, leading: bool) -> None:
         """Whether this process leads now."""
         self._leader.set(leading)
+
+    def stands_by(self) -> None:
+        """Another operator leads: what this one last knew of Tunnels and relays grows old, and is no longer told."""
+        self._expiry.clear()
+        self._with_credential.clear()
+        self._relay.set(0)
+        self.revocations(0, 0)
+        self.dns.clear()
 
     def fenced(self) -> None:
         """A write was held back."""

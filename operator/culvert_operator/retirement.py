@@ -1,15 +1,17 @@
 """Retirement: letting go of every object when the operator goes for good.
 
-Responsible for: taking culvert's finalizer off Tunnels and TunnelBindings, and saying what stays behind of each.
+Responsible for: taking culvert's finalizer off the operator's Tunnels and TunnelBindings, and saying what stays behind
+of each.
 Must not know: who decided that the operator goes (``helm uninstall``, or the deletion of its namespace).
 Invariants: nothing else of an object changes, so that a later installation goes on where this one ended; whatever is
 released has an Event and a line in the log, unless its namespace takes no Events any more; no object keeps a namespace
-Terminating because nobody is left to release it.
+Terminating because nobody is left to release it. What an operator does not watch is another one's, or nobody's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -25,6 +27,8 @@ from culvert_operator.cluster.client import JSON_PATCH, METADATA_ONLY, APIError,
 from culvert_operator.cluster.connection import LoginError, log_in
 from culvert_operator.cluster.events import post
 from culvert_operator.cluster.kinds import Kind
+from culvert_operator.options import Options
+from culvert_operator.relations import tunnels_of_binding
 from culvert_operator.world import Event
 from culvert_transport.logs import configure
 
@@ -39,18 +43,31 @@ PATIENCE_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
-async def retire(client: Client, *, now: float, instance: str) -> tuple[int, int]:
-    """Release everything; how many objects were, and how many could not be. Bindings first: they outlive Tunnels."""
+async def retire(client: Client, options: Options, *, now: float, instance: str) -> tuple[int, int]:
+    """Release everything; how many objects were, and how many could not be. Bindings first: they outlive Tunnels.
+
+    Raises APIError when a namespace could not be read, after all others were seen to.
+    """
     released = kept = 0
+    failed: APIError | None = None
     names: tuple[Literal["TunnelBinding", "Tunnel"], ...] = ("TunnelBinding", "Tunnel")
-    for name in names:
-        async for raw in _all(client, kinds.BY_NAME[name]):
-            if FINALIZER not in parse_meta(raw).finalizers:
-                continue
-            done = await _release(client, kinds.BY_NAME[name], raw)
-            released, kept = released + done, kept + (not done)
-            if done:
-                await _tell(client, name, raw, now=now, instance=instance)
+    # The operator's own namespace first: where that is what goes, the rights in it go within moments.
+    scopes = sorted(options.scopes, key=lambda scope: scope != options.namespace)
+    for scope, name in itertools.product(scopes, names):
+        try:
+            async for raw in _all(client, kinds.BY_NAME[name], scope):
+                if FINALIZER not in parse_meta(raw).finalizers or _is_of_others(name, raw, options):
+                    continue
+                done = await _release(client, kinds.BY_NAME[name], raw)
+                released, kept = released + done, kept + (not done)
+                if done:
+                    await _tell(client, name, raw, now=now, instance=instance)
+        except APIError as error:
+            # A namespace that has gone took the rights in it along, and every object.
+            if scope is None or error.status != 403 or await _is_there(client, scope):
+                failed = failed or error
+    if failed is not None:
+        raise failed
     return released, kept
 
 
@@ -69,10 +86,23 @@ def left_behind(kind: str, raw: Raw) -> str:
     return f"culvert's operator was uninstalled. The Tunnel's connectors carry on as they are{until}."
 
 
-async def _all(client: Client, kind: Kind) -> AsyncIterator[Raw]:
+def _is_of_others(kind: str, raw: Raw, options: Options) -> bool:
+    """Whether nothing of it can be this operator's: a binding in a watched namespace may name a Tunnel elsewhere."""
+    if kind != "TunnelBinding":
+        return False
+    return not any(options.watches(key.namespace) for key in tunnels_of_binding(parse_binding(raw), options))
+
+
+async def _is_there(client: Client, namespace: str) -> bool:
+    query = {"fieldSelector": f"metadata.name={namespace}"}
+    page = await client.request("GET", kinds.NAMESPACE.path(), query=query)
+    return bool(page["items"])
+
+
+async def _all(client: Client, kind: Kind, scope: str | None) -> AsyncIterator[Raw]:
     query = {"limit": PAGE}
     while True:
-        page = await client.request("GET", kind.path(), query=query)
+        page = await client.request("GET", kind.path(scope), query=query)
         for item in page["items"]:
             yield item
         query = {"limit": PAGE, "continue": text(mapping(page.get("metadata")).get("continue"))}
@@ -129,21 +159,21 @@ async def uninstalling(client: Client, namespace: str, release: str) -> bool:
     return False
 
 
-def run(namespace: str, *, log_level: str, log_format: str, release: str | None = None) -> int:
-    """``culvert operator retire``: stop the operator of ``namespace`` and release everything; the exit code.
+def run(options: Options, *, log_level: str, log_format: str, release: str | None = None) -> int:
+    """``culvert operator retire``: stop the operator and release everything that is its; the exit code.
 
     With ``release`` only while Helm uninstalls that release: whoever applies a rendered chart applies its hooks too.
     """
     configure(log_level, log_format)
     try:
-        return asyncio.run(_run(namespace, release))
+        return asyncio.run(_run(options, release))
     except (APIError, LoginError) as error:
         print(f"culvert: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(namespace: str, release: str | None) -> int:
-    client = Client(log_in)
+async def _run(options: Options, release: str | None) -> int:
+    client, namespace = Client(log_in), options.namespace
     instance = f"culvert-operator-{os.environ.get('HOSTNAME') or socket.gethostname()}"
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
@@ -153,7 +183,7 @@ async def _run(namespace: str, release: str | None) -> int:
         await _stop_operator(client, namespace)
         total = 0
         while True:
-            released, kept = await retire(client, now=time.time(), instance=instance)
+            released, kept = await retire(client, options, now=time.time(), instance=instance)
             total += released
             if not released and not kept:
                 _log.info("everything is released", extra={"fields": {"objects": total}})

@@ -1,11 +1,13 @@
 """The chart as helm renders it; tests/cluster/test_chart.py has it judged by a real API server."""
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 from culvert_operator.children.metadata import labels
-from culvert_operator.flags import add_arguments, from_args
+from culvert_operator.flags import add_arguments, add_realm, from_args, realm
 from culvert_operator.leadership.election import Terms
 from culvert_relay.config import parse_config
 
@@ -37,6 +39,19 @@ def render(helm: str) -> Render:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return template
+
+
+@pytest.fixture(scope="module")
+def install(helm: str) -> Render:
+    """As helm would install it, with the notes that a person reads after it."""
+
+    def dry_run(*settings: str, namespace: str = "culvert-system") -> subprocess.CompletedProcess[str]:
+        options = [part for setting in settings for part in ("--set", setting)]
+        command = [helm, "install", "culvert", str(CHART), "-n", namespace, "--dry-run=client", *options]
+        environment = {**os.environ, "KUBECONFIG": os.devnull}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    return dry_run
 
 
 def objects(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -166,6 +181,35 @@ def test_alerts_are_ones_that_prometheus_reads_and_ask_metrics_that_there_are(
         assert {"summary", "description"} == rule["annotations"].keys()
 
 
+@pytest.mark.parametrize(
+    ("leaders", "told"),
+    [((0, 1), False), ((0, 0), True), ((), True)],
+    ids=["one leads", "none leads", "none runs"],
+)
+def test_operators_without_a_leader_and_no_operators_at_all_are_told(
+    program: Callable[[str], str], tmp_path: Path, leaders: tuple[int, ...], told: bool
+) -> None:
+    (rule,) = [
+        rule
+        for rule in yaml.safe_load((CHART / "alerts.yaml").read_text())["groups"][0]["rules"]
+        if rule["alert"] == "CulvertOperatorLeaderless"
+    ]
+    fired = {"exp_labels": rule["labels"], "exp_annotations": rule["annotations"]}
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'culvert_operator_leader{{instance="{number}"}}', "values": f"{value}+0x10"}
+            for number, value in enumerate(leaders)
+        ],
+        "alert_rule_test": [{"alertname": rule["alert"], "eval_time": "6m", "exp_alerts": [fired] if told else []}],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(CHART / "alerts.yaml")], "tests": [case]}))
+    command = [program("promtool"), "test", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_granted_tcp_ports_are_the_issuers_and_the_services(render: Render, tmp_path: Path) -> None:
     made = objects(render(*RELAY, "relay.tcpPorts={20022,20023}"))
     config = parse_config(made["ConfigMap", "culvert-relay"]["data"]["relay.yml"].encode(), folder=tmp_path)
@@ -194,6 +238,34 @@ def test_the_operators_arguments_are_ones_that_the_operator_accepts(render: Rend
     assert settings.issuer_secret == "mine"
     assert settings.relay_services == ("culvert-relay-tunnel",)
     assert settings.election == Terms(lease=15, renew=10, retry=2)
+
+
+def test_a_cluster_with_a_domain_of_its_own_has_no_name_below_the_usual_one(render: Render, install: Render) -> None:
+    wanted = (*RELAY, "operator.clusterDomain=corp.example")
+    done = render(*wanted, "crds.install=false")
+    assert "cluster.local" not in done.stdout
+    rendered = objects(done)
+    config = yaml.safe_load(rendered["ConfigMap", "culvert-relay"]["data"]["relay.yml"])
+    assert "culvert-relay-tunnel.culvert-system.svc.corp.example" in config["serverNames"]
+    arguments = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--cluster-domain=corp.example" in arguments
+    assert '["culvert-relay-tunnel.culvert-system.svc.corp.example:7443"]' in install(*wanted).stdout
+
+
+def test_what_lets_go_of_objects_on_uninstall_is_told_which_are_the_operators(render: Render) -> None:
+    values = ("operator.tunnelNamespaces={a,b}", "operator.watchNamespaces={c}", "operator.defaultTunnel=a/main")
+    for given in ((), values):
+        rendered = objects(render(*given))
+        (hook,) = rendered["Job", "culvert-uninstall"]["spec"]["template"]["spec"]["containers"]
+        operator = rendered["Deployment", "culvert-operator"]["spec"]["template"]["spec"]["containers"][0]
+        assert hook["args"][:3] == ["operator", "retire", "--helm-release=culvert"]
+        parser, whole = argparse.ArgumentParser(), argparse.ArgumentParser()
+        add_realm(parser)
+        add_arguments(whole)
+        environment = {"POD_NAMESPACE": "culvert-system"}
+        released = realm(parser.parse_args(hook["args"][3:]), environment)
+        served = from_args(whole.parse_args(operator["args"][2:]), environment).options
+        assert replace(released, image=served.image) == served
 
 
 def test_one_operator_without_election_goes_before_the_next_one_comes(render: Render) -> None:
@@ -260,6 +332,8 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
         ((*RELAY, "relay.config.accessLog.output=/var/log/a"), "output"),
         (("metrics.podMonitors.interval=often",), "interval"),
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
+        (("operator.extraEnv[0].name=POD_NAMESPACE", "operator.extraEnv[0].value=else"), "extraEnv"),
+        (("operator.clusterDomain=Corp_Example",), "clusterDomain"),
         (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],
 )

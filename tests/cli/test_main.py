@@ -159,10 +159,16 @@ def test_connector_run_calls_the_connector(culvert: Culvert, roles: dict[str, An
 
 def test_operator_retire_hands_over_where_it_lives(culvert: Culvert, roles: dict[str, Any]) -> None:
     assert culvert("operator", "retire", "--namespace", "ns").code == 7
-    logs = {"log_level": "info", "log_format": "text"}
-    assert roles["retire"] == ("ns", {**logs, "release": None})
-    assert culvert("operator", "retire", "--namespace", "ns", "--helm-release", "culvert").code == 7
-    assert roles["retire"] == ("ns", {**logs, "release": "culvert"})
+    options, said = roles["retire"]
+    assert (options.namespace, options.scopes) == ("ns", (None,))
+    assert said == {"log_level": "info", "log_format": "text", "release": None}
+    words = ["--tunnel-namespaces=ns,edge", "--watch-namespaces=shop", "--default-tunnel=edge/main"]
+    assert culvert("operator", "retire", "--namespace", "ns", "--helm-release", "culvert", *words).code == 7
+    options, said = roles["retire"]
+    assert (options.scopes, str(options.default_tunnel)) == (("edge", "ns", "shop"), "edge/main")
+    assert said["release"] == "culvert"
+    refused = culvert("operator", "retire", "--namespace", "ns", "--watch-namespaces=*")
+    assert (refused.code, "--watch-namespaces" in refused.err) == (2, True)
 
 
 def test_operator_run_hands_over_its_options(

@@ -23,6 +23,7 @@ VALUES = {
         "relay.replicas=2",
         "relay.priorityClassName=system-cluster-critical",
         "operator.tunnelNamespaces={culvert-system,edge}",
+        "operator.allowedHostnames={*.example.com,shop.example.org}",
         "issuer.existingSecret=mine",
     ),
 }
@@ -91,16 +92,34 @@ def render(helm: str, values: tuple[str, ...]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+LIMITS = ("operator.allowedHostnames={*.example.com,shop.example.org}",)
+
+
 @pytest.fixture
 def released(cluster: Any, helm: str) -> Any:
     """The chart's objects that need no node, in the cluster."""
     cluster.kubectl("create", "namespace", "culvert-system", check=False)
     wanted = ("ClusterRole", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    documents = [d for d in yaml.safe_load_all(render(helm, ())) if d and d["kind"] in wanted]
+    documents = [d for d in yaml.safe_load_all(render(helm, LIMITS)) if d and d["kind"] in wanted]
     text = yaml.safe_dump_all(documents)
     cluster.apply(text)
     yield cluster
     cluster.kubectl("delete", "--filename=-", input=text)
+
+
+def tunnel(*hostnames: str, namespace: str = "culvert-system") -> dict[str, Any]:
+    return {
+        "apiVersion": "culvert.dev/v1alpha1",
+        "kind": "Tunnel",
+        "metadata": {"name": "main", "namespace": namespace},
+        "spec": {"relay": {"addresses": ["r.example.com:443"]}, "grants": [{"hostnames": list(hostnames)}]},
+    }
+
+
+def said(cluster: Any, body: Any, *options: str, verb: str = "create") -> str:
+    """What the API server says to an object that somebody would make."""
+    done = cluster.kubectl(verb, "--dry-run=server", "--filename=-", *options, input=json.dumps(body), check=False)
+    return str(done.stderr + done.stdout)
 
 
 def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -> None:
@@ -125,10 +144,11 @@ def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -
 
 def test_claims_are_the_operators_and_tunnels_stand_where_they_are_served(released: Any) -> None:
     released.kubectl("create", "namespace", "team", check=False)
-    released.kubectl(
-        "create", "clusterrole", "careless", "--verb=create", "--resource=hostnameclaims,tunnels", check=False
-    )
-    released.kubectl("create", "clusterrolebinding", "careless", "--clusterrole=careless", "--user=eve", check=False)
+    careless = ("--verb=create", "--resource=hostnameclaims,tunnels")
+    released.kubectl("create", "clusterrole", "careless", *careless, check=False)
+    thief, collector = (f"system:serviceaccount:kube-system:{name}" for name in ("thief", "generic-garbage-collector"))
+    users = [f"--user={name}" for name in ("eve", thief, collector)]
+    released.kubectl("create", "clusterrolebinding", "careless", "--clusterrole=careless", *users, check=False)
     claim = {
         "apiVersion": "culvert.dev/v1alpha1",
         "kind": "HostnameClaim",
@@ -140,21 +160,52 @@ def test_claims_are_the_operators_and_tunnels_stand_where_they_are_served(releas
             "claimedAt": "2025-01-01T00:00:00.000Z",
         },
     }
-    tunnel = {
-        "apiVersion": "culvert.dev/v1alpha1",
-        "kind": "Tunnel",
-        "metadata": {"name": "main", "namespace": "team"},
-        "spec": {"relay": {"addresses": ["r.example.com:443"]}, "grants": [{"hostnames": ["example.com"]}]},
-    }
-
-    def said(body: Any, *options: str) -> str:
-        create = ("create", "--dry-run=server", "--filename=-", *options)
-        done = released.kubectl(*create, input=json.dumps(body), check=False)
-        return str(done.stderr + done.stdout)
-
     # A new policy takes effect when the API server's informers have seen it.
-    until(lambda: "by culvert's operator only" in said(claim, "--as=eve"))
-    assert "created" in said(claim)  # who may do everything may repair
-    until(lambda: "serves Tunnels in culvert-system only" in said(tunnel))
-    tunnel["metadata"] = {"name": "main", "namespace": "culvert-system"}
-    assert "created" in said(tunnel)
+    until(lambda: "by culvert's operator only" in said(released, claim, "--as=eve"))
+    assert "by culvert's operator only" in said(released, claim, f"--as={thief}")
+    assert "created" in said(released, claim)  # who may do everything may repair
+    assert "created" in said(released, claim, f"--as={collector}")
+    elsewhere = tunnel("shop.example.com", namespace="team")
+    until(lambda: "serves Tunnels in culvert-system only" in said(released, elsewhere))
+    assert "created" in said(released, tunnel("shop.example.com"))
+
+
+def test_grants_stay_within_the_operators_limits(released: Any) -> None:
+    beyond = tunnel("example.com")
+    until(lambda: "and not example.com; take it out of grants" in said(released, beyond))
+    within = [
+        "*.example.com",
+        "*.a.example.com",
+        "B.Example.COM",
+        "c.example.com.",
+        "shop.example.org",
+        "bücher.example",
+    ]
+    assert "created" in said(released, tunnel(*within))
+    for name in ("*.example.org", "a.shop.example.org", "*.com", "badexample.com", "*.badexample.com", "example.org."):
+        told = said(released, tunnel("a.example.com", name))
+        assert f"grant *.example.com, shop.example.org only, and not {name}; take it out" in told, name
+    several = tunnel("a.example.com", "a.org")
+    several["spec"]["grants"] += [{"tcpPorts": ["20022"]}, {"hostnames": ["b.org", "c.org"]}]
+    assert "and not a.org, b.org, c.org; take it out" in said(released, several)
+
+
+def test_a_tunnel_beyond_limits_that_came_later_can_be_changed_elsewhere(released: Any) -> None:
+    beyond = tunnel("a.example.org")
+    until(lambda: "take it out of grants" in said(released, beyond))
+    binding = "validatingadmissionpolicybinding", "culvert-grants-stay-within-the-operators-limits"
+    held = released.get(*binding)
+    released.kubectl("delete", *binding)
+    try:
+        until(lambda: "created" in said(released, beyond))
+        released.apply(json.dumps(beyond))
+        released.apply(
+            json.dumps({k: v for k, v in held.items() if k != "metadata"} | {"metadata": {"name": binding[1]}})
+        )
+        until(lambda: "take it out of grants" in said(released, tunnel("b.example.org"), verb="apply"))
+        # As the operator does, with its finalizer.
+        finalizer = '{"metadata": {"finalizers": ["culvert.dev/cleanup"]}, "spec": {"connector": {"replicas": 3}}}'
+        where = ("tunnel", "main", "--namespace=culvert-system")
+        released.kubectl("patch", *where, "--dry-run=server", "--type=merge", f"--patch={finalizer}")
+    finally:
+        released.kubectl("delete", "tunnel", "main", "--namespace=culvert-system", "--ignore-not-found")

@@ -68,6 +68,12 @@ HOSTNAME_ROWS = [
     ("0x7f.1", "an IP address is not a hostname", "0x7f.example"),
     ("a..example.com", "no empty label", "a.example.com"),
     (".example.com", "no empty label", "example.com"),
+    (f"{'a' * 64}.example.com", "at most 63 characters", f"{'a' * 63}.example.com"),
+    (f"shop.{'a' * 64}.", "at most 63 characters", f"*.{'a' * 63}.{'b' * 63}"),
+    ("-shop.example.com", "with a hyphen", "a-b--c.example.com"),
+    ("shop-.example.com", "with a hyphen", "xn--bcher-kva.example.com"),
+    ("*.-example.com", "with a hyphen", "*.a-b.example.com"),
+    ("shop.example-", "with a hyphen", "1-2.example.com"),
     ("", "at least 1 chars long", "x"),
     ("a" * 254, "Too long", "example.com"),
 ]
@@ -246,6 +252,31 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("HostnameClaim", "owner", {}, "owner.namespace: Required value", {"namespace": "a"}),
     ("HostnameClaim", "paths", [{"type": "Glob", "value": "/", "binding": "a"}], "Unsupported value", [{"type": "Exact", "value": "/", "binding": "a"}]),
     ("HostnameClaim", "waiting", [{"namespace": "a"}], "waiting[0].name: Required value", [{"namespace": "a", "name": "b", "tunnel": "c/d", "since": "2025-01-01T00:00:00Z"}]),
+    ("Tunnel", "relay.caConfigMapRef", {"name": "relay_ca"}, "the name of a ConfigMap of this namespace", {"name": "relay-ca.v2"}),
+    ("Tunnel", "relay.caConfigMapRef", {"name": "ca", "key": "a b"}, "a key of the ConfigMap", {"name": "ca", "key": "CA_1.crt"}),
+    ("Tunnel", "connector", {"imagePullSecrets": [{"name": "Registry"}]}, "the name of a Secret of this namespace", {"imagePullSecrets": [{"name": "registry.example.com"}]}),
+    ("Tunnel", "connector", {"priorityClassName": "very high"}, "the name of a PriorityClass", {"priorityClassName": "system-cluster-critical"}),
+    ("Tunnel", "connector", {"nodeSelector": {"a b": "c"}}, "the names of labels", {"nodeSelector": {"kubernetes.io/os": "linux", "a" * 63: ""}}),
+    ("Tunnel", "connector", {"nodeSelector": {"a": "b/c"}}, "a label's value has letters", {"nodeSelector": {"a": "B.c_d-1"}}),
+    ("Tunnel", "connector", {"nodeSelector": {"a" * 64: "b"}}, "the names of labels", {"nodeSelector": {f"{'a' * 253}/{'b' * 63}": "c"}}),
+    ("Tunnel", "connector", {"tolerations": [{"key": "a/b/c"}]}, "the name of a taint", {"tolerations": [{"key": "node.kubernetes.io/unreachable"}, {"key": "", "operator": "Exists"}]}),
+    ("Tunnel", "connector", {"tolerations": [{"key": "a", "value": "b c"}]}, "a taint's value has letters", {"tolerations": [{"key": "a", "value": "b.c"}, {"key": "a", "value": ""}]}),
+    ("Tunnel", "connector", {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "the zone", "whenUnsatisfiable": "DoNotSchedule"}]}, "the name of a label", {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+    ("Tunnel", "connector", {"podLabels": {"-a": "b"}}, "the names of labels", {"podLabels": {"example.com/team": "edge"}}),
+    ("Tunnel", "connector", {"podLabels": {"a": "b c"}}, "a label's value has letters", {"podLabels": {"a": ""}}),
+    ("Tunnel", "connector", {"podAnnotations": {"a b": "c"}}, "the names of annotations", {"podAnnotations": {"example.com/note": "whatever, it says"}}),
+    ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchLabels": {"a b": "c"}}}, "the names of labels", {"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}),
+    ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchLabels": {"a": "b c"}}}, "a label's value has letters", {"from": "Selector", "selector": {"matchLabels": {"a": ""}}}),
+    ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}, "the name of a label", {"from": "Selector", "selector": {"matchExpressions": [{"key": "example.com/a", "operator": "Exists"}]}}),
+    ("Tunnel", "grants.0.namespaces", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b c"]}]}}, "should match", {"from": "Selector", "selector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b.c", ""]}]}}),
+    ("Tunnel", "dns", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {**TSIG, "secretRef": {"name": "a/b", "key": "k"}}}}, "the name of a Secret of this namespace", RFC2136),
+    ("Tunnel", "dns", {"rfc2136": {**RFC2136["rfc2136"], "tsig": {**TSIG, "secretRef": {"name": "a", "key": "a/b"}}}}, "a key of the Secret", RFC2136),
+    ("Tunnel", "dns", {"cloudflare": {"apiTokenSecretRef": {"name": "A", "key": "k"}}}, "the name of a Secret of this namespace", {"cloudflare": {"apiTokenSecretRef": {"name": "a.b", "key": "k"}}}),
+    ("Tunnel", "dns", {"cloudflare": {"apiTokenSecretRef": {"name": "s", "key": "k k"}}}, "a key of the Secret", {"cloudflare": {"apiTokenSecretRef": {"name": "s", "key": "API_TOKEN"}}}),
+    ("Tunnel", "dns", {"zonefile": {"zone": "a.com", "configMapRef": {"name": "a:b", "key": "db"}}}, "the name of a ConfigMap of this namespace", ZONEFILE),
+    ("Tunnel", "dns", {"zonefile": {"zone": "a.com", "configMapRef": {"name": "a", "key": "d/b"}}}, "a key of the ConfigMap", {"zonefile": {"zone": "a.com", "configMapRef": {"name": "a", "key": "db.a.com"}}}),
+    ("Tunnel", "dns", {"plugin": {"name": "a", "secretRef": {"name": "s_", "key": "k"}}}, "the name of a Secret of this namespace", {"plugin": {"name": "a", "secretRef": {"name": "s", "key": "k"}}}),
+    ("Tunnel", "dns", {"plugin": {"name": "a", "secretRef": {"name": "s", "key": "k:"}}}, "a key of the Secret", {"plugin": {"name": "a", "secretRef": {"name": "s", "key": "..data"}}}),
     *[("Tunnel", "grants.0.hostnames.0", bad, said, good) for bad, said, good in HOSTNAME_ROWS],
     *[("TunnelBinding", "rules.0.hostname", bad, said, good) for bad, said, good in HOSTNAME_ROWS],
 ]  # fmt: skip
@@ -641,6 +672,27 @@ def test_every_rule_refuses_and_accepts_something_at_its_own_place(asking: Askin
         if not any(values_at(item, path) for item in accepted[kind]):
             missing.append(f"nothing is accepted by {where}")
     assert not missing
+
+
+FREE = {
+    "TunnelBinding.spec.rules[].path.value",  # depends on the path's type: the rules are those of the path
+    "Tunnel.spec.dns.endpoints.providerSpecific{}",
+    "Tunnel.spec.dns.plugin.config{}",
+}
+"""Texts that may be anything, but for their length."""
+
+
+def test_every_text_that_a_person_writes_has_a_rule_of_its_form() -> None:
+    ruled = {f"{kind}{path}" for kind, path, _ in rules()}
+    free = set()
+    for kind, path, node in schemas():
+        where = f"{kind}{path}"
+        if kind == "HostnameClaim" or not path.startswith(".spec") or node.get("type") != "string":
+            continue
+        # What a map's values may be, the map's own rules say.
+        if not {"enum", "pattern", "format"} & node.keys() and not {where, where.removesuffix("{}")} & ruled:
+            free.add(where)
+    assert free == FREE, "texts that may hold anything: give them a rule, or a place in FREE"
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -36,6 +36,20 @@ def holder(world: World) -> str:
     return str(world.get("lease", "culvert-operator")["spec"].get("holderIdentity", ""))
 
 
+LEARNT = (
+    "culvert_credential_expiry_timestamp_seconds",
+    "culvert_dns_names_owned",
+    "culvert_dns_names_refused",
+    "culvert_dns_deletions_held",
+    "culvert_dns_last_success_timestamp_seconds",
+)
+"""What is told of a Tunnel by whoever works on it."""
+
+
+def learnt(instance: Instance) -> set[str]:
+    return {name for name in LEARNT if f"\n{name}{{" in instance.fetch("/metrics")}
+
+
 def total(instance: Instance) -> float:
     """The writes for Tunnels that a process has made."""
     lines = instance.fetch("/metrics").splitlines()
@@ -81,12 +95,14 @@ def test_d24_a_leader_that_was_stopped_beyond_its_lease_writes_nothing_when_it_i
     world: World, pair: tuple[Instance, Instance]
 ) -> None:
     first, second = pair
-    world.apply(world.tunnel(), world.service(), world.binding(f"shop.{world.zone}"))
+    world.apply(world.with_zone(), world.service(), world.binding(f"shop.{world.zone}"))
     until(lambda: world.document() and world.document()["rules"])
     until(lambda: world.find("deployment", "main-connector"))
     at_rest(world)
     written = total(first)
     assert written > 0
+    until(lambda: learnt(first) == set(LEARNT))
+    assert learnt(second) == set()
     first.process.send_signal(signal.SIGSTOP)
     until(second.leads)
     # The world moves on while the first one sleeps: what it would do when it wakes up is out of date.
@@ -95,6 +111,9 @@ def test_d24_a_leader_that_was_stopped_beyond_its_lease_writes_nothing_when_it_i
     first.process.send_signal(signal.SIGCONT)
     until(lambda: "culvert_operator_leader 0.0" in first.fetch("/metrics"))
     until(first.ready)
+    # Values that nobody keeps true would set off alerts, for good.
+    until(lambda: learnt(first) == set())
+    until(lambda: learnt(second) == set(LEARNT))
     # A mark for both: the second one acts on it, the first one only sees it.
     world.apply(world.binding(f"again.{world.zone}", name="again"))
     until(lambda: f"again.{world.zone}" in str(world.document()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .operators import World, at_rest, until
+
+OURS = ["culvert.dev/cleanup"]
 
 
 def test_bindings_of_watched_namespaces_are_served_and_nothing_of_others_is_read(world: World) -> None:
@@ -25,3 +29,45 @@ def test_bindings_of_watched_namespaces_are_served_and_nothing_of_others_is_read
     world.cluster.kubectl("delete", "service", "web", f"--namespace={shop}")
     until(lambda: world.condition("tunnelbinding", "web", shop, "ResolvedRefs")[1] == "ServiceNotFound")
     world.cluster.kubectl("delete", "tunnelbinding", "web", f"--namespace={blog}", "--timeout=20s")
+
+
+@pytest.fixture
+def shops(world: World) -> World:
+    """An operator that watches one namespace, with a binding there, and a binding of another operator's elsewhere."""
+    shop, blog = f"{world.name}-shop", f"{world.name}-blog"
+    world.restrict(world.system, shop)
+    world.start(f"--watch-namespaces={shop}")
+    theirs = world.binding(f"blog.{world.zone}", team="blog")
+    theirs["metadata"]["finalizers"] = OURS
+    world.apply(world.with_zone(), world.service("shop"), world.binding(f"shop.{world.zone}"), theirs)
+    for kind, name, namespace in (("tunnel", "main", world.system), ("tunnelbinding", "web", shop)):
+        until(lambda k=kind, n=name, s=namespace: world.get(k, n, s)["metadata"].get("finalizers") == OURS)
+    yield world
+    release = '[{"op": "remove", "path": "/metadata/finalizers"}]'
+    world.cluster.kubectl("patch", "tunnelbinding", "web", f"--namespace={blog}", "--type=json", f"--patch={release}")
+
+
+def test_uninstalling_an_operator_of_a_few_namespaces_releases_what_it_watched_and_nothing_else(shops: World) -> None:
+    world = shops
+    shop, blog = f"{world.name}-shop", f"{world.name}-blog"
+    assert world.stop() == 0
+    gone = f"{world.name}-gone"  # a namespace that takes the rights in it along
+    world.emptied.add(gone)
+    assert world.command("retire", f"--watch-namespaces={shop},{gone}") == 0
+    assert "finalizers" not in world.get("tunnel", "main")["metadata"]
+    assert "finalizers" not in world.get("tunnelbinding", "web", shop)["metadata"]
+    assert world.get("tunnelbinding", "web", blog)["metadata"]["finalizers"] == OURS
+    assert world.refused() == []
+    world.start(f"--watch-namespaces={shop}")
+
+
+def test_the_namespace_of_an_operator_of_a_few_namespaces_goes_and_what_it_watched_is_released(shops: World) -> None:
+    world = shops
+    shop, blog = f"{world.name}-shop", f"{world.name}-blog"
+    world.emptied.add(world.system)
+    world.cluster.kubectl("delete", "namespace", world.system, "--timeout=60s", timeout=90)
+    assert "finalizers" not in world.get("tunnelbinding", "web", shop)["metadata"]
+    assert world.get("tunnelbinding", "web", blog)["metadata"]["finalizers"] == OURS
+    world.kill()
+    world.instance = None
+    world.again()

@@ -8,6 +8,7 @@ from typing import Any
 from culvert_operator.api.binding import parse_binding
 from culvert_operator.api.claim import Claim, Waiter
 from culvert_operator.api.tunnel import parse_tunnel
+from culvert_operator.dns.metrics import Figures
 from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics
 
@@ -46,6 +47,27 @@ def test_bindings_are_counted_by_condition_and_those_that_left_are_not() -> None
     assert "culvert_operator_claims_waiting 2.0" in told
     metrics.holds(tunnels=[], bindings=[], claims=[])
     assert 'culvert_operator_bindings{condition="Ready",status="True"} 0.0' in metrics.exposition().decode()
+
+
+def test_whoever_stands_by_tells_nothing_that_only_work_keeps_true() -> None:
+    metrics = Metrics()
+
+    def gauges() -> list[str]:
+        return [line for line in metrics.exposition().decode().splitlines() if "_duration_seconds" not in line]
+
+    before, main = gauges(), ObjectKey("ns", "main")
+    for _ in range(2):
+        metrics.credential(main, 1.0)
+        metrics.relay_certificate(1.0)
+        metrics.revocations(3, 2)
+        metrics.dns.figures(main, Figures(1, 2, 3))
+        metrics.dns.read(main, 0.1, succeeded_at=1.0)
+        told = metrics.exposition().decode()
+        assert 'culvert_dns_last_success_timestamp_seconds{namespace="ns",tunnel="main"} 1.0' in told
+        assert 'culvert_operator_revocations{state="pending"} 2.0' in told
+        metrics.stands_by()
+        assert gauges() == before
+    metrics.credential(main, None)  # as for any Tunnel without a credential
 
 
 def test_requests_are_counted_by_verb_and_code_and_the_leader_is_told() -> None:

@@ -31,11 +31,24 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* the flags that say which objects are this operator's, for the operator and for what lets go of them */}}
+{{- define "culvert.realm" -}}
+{{- with .Values.operator.tunnelNamespaces }}
+- --tunnel-namespaces={{ join "," . }}
+{{- end }}
+{{- with .Values.operator.watchNamespaces }}
+- --watch-namespaces={{ join "," . }}
+{{- end }}
+{{- with .Values.operator.defaultTunnel }}
+- --default-tunnel={{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "culvert.relayTunnelName" -}}
-culvert-relay-tunnel.{{ .Release.Namespace }}.svc.cluster.local
+culvert-relay-tunnel.{{ .Release.Namespace }}.svc.{{ .Values.operator.clusterDomain }}
 {{- end }}
 {{- define "culvert.relayServerNames" -}}
-{{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.cluster.local" .Release.Namespace) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
+{{- $names := list (include "culvert.relayTunnelName" .) (printf "culvert-relay-tunnel.%s.svc" .Release.Namespace) (printf "culvert-relay.%s.svc.%s" .Release.Namespace .Values.operator.clusterDomain) (printf "culvert-relay.%s.svc" .Release.Namespace) -}}
 {{- concat $names .Values.relay.serverNames | uniq | toJson -}}
 {{- end }}
 

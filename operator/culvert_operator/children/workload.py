@@ -137,7 +137,7 @@ def _container(tunnel: Tunnel, image: str, options: Options) -> dict[str, Any]:
         "ports": [{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        "resources": without_nulls(settings.resources) if settings.resources else DEFAULT_RESOURCES,
+        "resources": _resources(settings.resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -149,6 +149,16 @@ def _container(tunnel: Tunnel, image: str, options: Options) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a directory of the container
         ],
     }
+
+
+def _resources(chosen: Raw | None) -> Mapping[str, Any]:
+    """A person's choice, with a CPU request all the same: without one an autoscaler never scales, and nothing tells."""
+    if not chosen:
+        return DEFAULT_RESOURCES
+    found = without_nulls(chosen)
+    if any("cpu" in mapping(found.get(part)) for part in ("requests", "limits")):  # a limit is a request, too
+        return dict(found)
+    return {**found, "requests": {"cpu": DEFAULT_RESOURCES["requests"]["cpu"], **mapping(found.get("requests"))}}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

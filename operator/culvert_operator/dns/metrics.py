@@ -69,6 +69,7 @@ class DNSMetrics:
             tunnel,
             registry=registry,
         )
+        self._of_tunnels = (self._owned, self._refused, self._held, self._success)
 
     def change(self, result: ChangeResult) -> None:
         """A change was tried."""
@@ -92,5 +93,10 @@ class DNSMetrics:
 
     def forget(self, tunnel: tuple[str, str]) -> None:
         """A Tunnel has no DNS any more."""
-        for gauge in (self._owned, self._refused, self._held, self._success):
+        for gauge in self._of_tunnels:
             gauge.remove_by_labels({"namespace": tunnel[0], "tunnel": tunnel[1]})
+
+    def clear(self) -> None:
+        """Nothing is known of any Tunnel any more."""
+        for gauge in self._of_tunnels:
+            gauge.clear()

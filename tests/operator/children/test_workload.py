@@ -11,7 +11,7 @@ import pytest
 from culvert_operator.api.tunnel import parse_tunnel
 from culvert_operator.children.access import role, role_binding, service_account
 from culvert_operator.children.metadata import APPLIED, at_version, is_ours, labels
-from culvert_operator.children.workload import deployment, disruption_budget
+from culvert_operator.children.workload import DEFAULT_RESOURCES, deployment, disruption_budget
 from culvert_operator.options import Options
 
 OPTIONS = Options(namespace="culvert-system", image="registry.example.com/culvert:1")
@@ -93,7 +93,6 @@ def test_defaults_and_a_persons_own_choices() -> None:
     chosen = pod(
         image="other:2",
         imagePullSecrets=[{"name": "pull"}],
-        resources={"limits": {"memory": "1Gi"}},
         nodeSelector={"disk": "ssd"},
         tolerations=[{"key": "a", "operator": "Exists", "value": None}],
         affinity={"podAffinity": {}},
@@ -101,7 +100,6 @@ def test_defaults_and_a_persons_own_choices() -> None:
         logLevel="debug",
     )
     assert chosen["containers"][0]["image"] == "other:2"
-    assert chosen["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
     assert chosen["imagePullSecrets"] == [{"name": "pull"}]
     assert chosen["nodeSelector"] == {"disk": "ssd"}
     assert chosen["tolerations"] == [{"key": "a", "operator": "Exists"}]
@@ -109,6 +107,23 @@ def test_defaults_and_a_persons_own_choices() -> None:
     (spread,) = chosen["topologySpreadConstraints"]
     assert spread["labelSelector"]["matchLabels"]["culvert.dev/tunnel"] == "main"
     assert pod(topologySpreadConstraints=[])["topologySpreadConstraints"] == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "made"),
+    [
+        ({"limits": {"memory": "1Gi"}}, {"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m"}}),
+        ({"requests": {"memory": "1Gi"}}, {"requests": {"cpu": "100m", "memory": "1Gi"}}),
+        ({"requests": {"cpu": "2"}}, {"requests": {"cpu": "2"}}),
+        ({"requests": {"cpu": 0, "memory": "1Gi"}}, {"requests": {"cpu": 0, "memory": "1Gi"}}),
+        ({"limits": {"cpu": "50m"}}, {"limits": {"cpu": "50m"}}),
+        ({"limits": None, "requests": {"cpu": None}}, {"requests": {"cpu": "100m"}}),
+        ({}, DEFAULT_RESOURCES),
+        (None, DEFAULT_RESOURCES),
+    ],
+)
+def test_there_is_a_cpu_request_that_an_autoscaler_can_measure_against(chosen: Any, made: Any) -> None:
+    assert pod(resources=chosen)["containers"][0]["resources"] == made
 
 
 def test_a_persons_labels_never_replace_culverts() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from culvert_operator.cluster import kinds
-from culvert_operator.cluster.client import Client
+from culvert_operator.cluster.client import APIError, Client
+from culvert_operator.options import Options
 from culvert_operator.retirement import left_behind, retire, uninstalling
 
 OURS = "culvert.dev/cleanup"
+EVERYWHERE = Options(namespace="ns", image="")
 RECORDS = [{"tunnel": "ns/main", "name": name, "type": "CNAME"} for name in ("b.example.com", "a.example.com")]
 
 
@@ -25,15 +27,17 @@ def run(api_server: Any, scenario: Callable[[Any, Client], Awaitable[None]]) -> 
     asyncio.run(bounded())
 
 
-async def put(server: Any, kind: kinds.Kind, name: str, *finalizers: str, **content: Any) -> None:
-    raw = await server.put(kind, name, "ns", **content)
+async def put(
+    server: Any, kind: kinds.Kind, name: str, *finalizers: str, namespace: str = "ns", **content: Any
+) -> None:
+    raw = await server.put(kind, name, namespace, **content)
     if finalizers:
         raw["metadata"]["finalizers"] = list(finalizers)
-        await server.store((kind.plural, "ns", name), raw)
+        await server.store((kind.plural, namespace, name), raw)
 
 
-def finalizers(server: Any, kind: kinds.Kind, name: str) -> list[str]:
-    return list(server.objects[kind.plural, "ns", name]["metadata"].get("finalizers", []))
+def finalizers(server: Any, kind: kinds.Kind, name: str, namespace: str = "ns") -> list[str]:
+    return list(server.objects[kind.plural, namespace, name]["metadata"].get("finalizers", []))
 
 
 def told(server: Any) -> dict[str, str]:
@@ -45,14 +49,57 @@ def test_only_culverts_finalizer_goes_and_every_object_is_told_what_stays(api_se
         await put(server, kinds.TUNNEL, "main", "else/one", OURS, spec={"kept": 1})
         await put(server, kinds.BINDING, "web", OURS, status={"publishedRecords": RECORDS})
         await put(server, kinds.BINDING, "bare")
-        assert await retire(client, now=0.0, instance="it") == (2, 0)
+        assert await retire(client, EVERYWHERE, now=0.0, instance="it") == (2, 0)
         assert finalizers(server, kinds.TUNNEL, "main") == ["else/one"]
         assert finalizers(server, kinds.BINDING, "web") == []
         assert server.objects["tunnels", "ns", "main"]["spec"] == {"kept": 1}
         assert told(server).keys() == {"main", "web"}
         assert "a.example.com CNAME, b.example.com CNAME" in told(server)["web"]
-        assert await retire(client, now=0.0, instance="it") == (0, 0), "a second time there is nothing to do"
+        assert await retire(client, EVERYWHERE, now=0.0, instance="it") == (0, 0), (
+            "a second time there is nothing to do"
+        )
         assert len(told(server)) == 2
+
+    run(api_server, scenario)
+
+
+def test_an_operator_of_a_few_namespaces_lets_go_of_its_own_objects_and_asks_for_no_others(api_server: Any) -> None:
+    def of(tunnel: str) -> dict[str, Any]:
+        return {"tunnelRef": {"name": "main", "namespace": tunnel}, "rules": []}
+
+    async def scenario(server: Any, client: Client) -> None:
+        for namespace in ("ns", "shop", "other"):
+            await put(server, kinds.BINDING, "web", OURS, namespace=namespace, spec=of("ns"))
+            await put(server, kinds.TUNNEL, "main", OURS, namespace=namespace)
+        await put(server, kinds.BINDING, "theirs", OURS, namespace="shop", spec=of("other"))
+        left = {"tunnels": ["ns/main"]}
+        await put(server, kinds.BINDING, "changed", OURS, namespace="shop", spec=of("other"), status=left)
+        options = Options(namespace="ns", image="", watch_namespaces=("shop",))
+        assert await retire(client, options, now=0.0, instance="it") == (5, 0)
+        assert finalizers(server, kinds.BINDING, "changed", "shop") == []
+        for kind, name, namespace in ((kinds.TUNNEL, "main", "other"), (kinds.BINDING, "web", "other")):
+            assert finalizers(server, kind, name, namespace) == [OURS]
+        assert finalizers(server, kinds.BINDING, "theirs", "shop") == [OURS], (
+            "another operator's, in a watched namespace"
+        )
+        assert {path for verb, path in server.requests if verb == "GET"} == {
+            f"/apis/culvert.dev/v1alpha1/namespaces/{namespace}/{plural}"
+            for namespace in ("ns", "shop")
+            for plural in ("tunnels", "tunnelbindings")
+        }
+
+    run(api_server, scenario)
+
+
+def test_a_namespace_that_cannot_be_read_keeps_back_no_other_one(api_server: Any) -> None:
+    async def scenario(server: Any, client: Client) -> None:
+        options = Options(namespace="ns", image="", watch_namespaces=("shop",))
+        await server.put(kinds.NAMESPACE, "ns")
+        await put(server, kinds.BINDING, "web", OURS, namespace="shop", status={"tunnels": ["ns/main"]})
+        server.refusals.append((403, {}))
+        with pytest.raises(APIError, match="403"):
+            await retire(client, options, now=0.0, instance="it")
+        assert finalizers(server, kinds.BINDING, "web", "shop") == []
 
     run(api_server, scenario)
 
@@ -62,7 +109,7 @@ def test_every_page_is_read(api_server: Any) -> None:
         server.page_limit = 2
         for number in range(5):
             await put(server, kinds.BINDING, f"b{number}", OURS)
-        assert await retire(client, now=0.0, instance="it") == (5, 0)
+        assert await retire(client, EVERYWHERE, now=0.0, instance="it") == (5, 0)
 
     run(api_server, scenario)
 
@@ -83,13 +130,13 @@ def test_an_object_that_changes_meanwhile_is_read_again_and_one_that_cannot_be_r
             return await real(kind, namespace, name, body, **options)
 
         client.patch = patch  # type: ignore[method-assign]
-        assert await retire(client, now=0.0, instance="it") == (1, 0)
+        assert await retire(client, EVERYWHERE, now=0.0, instance="it") == (1, 0)
         assert finalizers(server, kinds.BINDING, "web") == ["else/one"]
         assert len(calls) == 2
         await put(server, kinds.BINDING, "stuck", OURS)
         # Every read between the tries is answered, every write refused.
         client.patch = refuse(server, real)  # type: ignore[method-assign]
-        assert await retire(client, now=0.0, instance="it") == (0, 1)
+        assert await retire(client, EVERYWHERE, now=0.0, instance="it") == (0, 1)
         assert finalizers(server, kinds.BINDING, "stuck") == [OURS]
 
     run(api_server, scenario)
