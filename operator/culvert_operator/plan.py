@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.claims import Register
-from culvert_operator.compile import name_of, readable_schema, relay_of
+from culvert_operator.compile import name_of, relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -154,7 +154,7 @@ def _route(
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
         in_use=lambda hostname: hostname in listed or hostname in routed,
-        schema=readable_schema(snapshot.reports, configured.present),
+        schema=configured.schema,
     )
 
 
