@@ -47,6 +47,7 @@ from culvert_operator.statuses.binding import (
 )
 from culvert_operator.statuses.patch import status_patch
 from culvert_operator.statuses.tunnel import paused_status
+from culvert_operator.unseen import unseen
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Plan, Snapshot
@@ -61,6 +62,8 @@ DNS_RECHECK_SECONDS = 300.0
 
 def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
+    if not snapshot.options.watches(snapshot.key.namespace):
+        return unseen(snapshot)
     if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
         return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)

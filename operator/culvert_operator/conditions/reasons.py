@@ -87,6 +87,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(_B, "Accepted", "NamespaceNotAllowed", "No grant of the Tunnel names this namespace.", "Ask the Tunnel's owner for a grant.", True),
     Reason(_B, "Accepted", "TunnelNotFound", "The Tunnel does not exist, is being deleted, is not served, or none is named and there is no default.",
            "Correct `spec.tunnelRef`, or ask for the Tunnel.", True),
+    Reason(_B, "Accepted", "TunnelNotWatched", "The Tunnel's namespace is none that the operator watches (status Unknown): nothing is known of the Tunnel, and no operator has taken the binding up within half a minute.",
+           "Correct `spec.tunnelRef`, or have the namespace watched (`--watch-namespaces`, the chart's `operator.watchNamespaces`).", True),
     Reason(_B, "Accepted", "QuotaExceeded", "The namespace has more rules than the grant's `maxRules`, or the hostname too many paths.",
            "Remove rules, or ask the Tunnel's owner for a larger `maxRules`.", True),
     Reason(_B, "PartiallyInvalid", "AllRulesAccepted", "No rule, or every rule, is refused (see Accepted).", _NOTHING),
