@@ -79,7 +79,7 @@ def plan(snapshot: Snapshot) -> Plan:
         upkeep = keep_up(snapshot, tunnel, configured)
         rotated = rotation(snapshot, tunnel)
         revoke = after_rotation(snapshot, tunnel, configured.subject, rotated, relay_of(snapshot, tunnel))
-    fleet = muster(snapshot.reports)
+    fleet = muster(snapshot.reports, snapshot.unheard)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
     verdicts = {
