@@ -12,7 +12,7 @@ from urllib.parse import quote
 from culvert_ingress.config_services import describe_service
 from culvert_ingress.hostnames import HostnameError, normalise
 from culvert_ingress.matching import HasRules, Router
-from culvert_ingress.rules import PathType, Rule
+from culvert_ingress.rules import PathRewrite, PathType, Rule
 
 __all__ = ["ExplainError", "describe_rule", "explain"]
 
@@ -35,7 +35,7 @@ def explain(source: HasRules, url: str, *, normalise_path: Callable[[bytes], byt
 
 
 def describe_rule(rule: Rule) -> str:
-    """The conditions and the service of a rule, one per line, indented."""
+    """The conditions and the service of a rule, and the path that it gets, one per line, indented."""
     lines = [f"  id: {rule.id}"]
     if rule.hostname:
         lines.append(f"  hostname: {rule.hostname}")
@@ -45,7 +45,17 @@ def describe_rule(rule: Rule) -> str:
     if rule.relay_port is not None:
         lines.append(f"  relayPort: {rule.relay_port}")
     lines.append(f"  service: {describe_service(rule.service)}")
+    if rule.origin_request.path_rewrite is not None:
+        lines.append(f"  pathRewrite: {_describe_rewrite(rule.origin_request.path_rewrite)}")
     return "\n".join(lines)
+
+
+def _describe_rewrite(rewrite: PathRewrite) -> str:
+    if rewrite.prefix is None:
+        return f"the path becomes {rewrite.replacement}"
+    if not rewrite.prefix:
+        return f"{rewrite.replacement or '/'} is put in front"
+    return f"{rewrite.prefix} becomes {rewrite.replacement}" if rewrite.replacement else f"{rewrite.prefix} is left out"
 
 
 def _split(url: str) -> tuple[str, bytes]:

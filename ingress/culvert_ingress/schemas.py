@@ -12,7 +12,7 @@ the last number. ``uses`` looks at values only: a key at its default is not writ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from culvert_ingress.document import Document
 from culvert_ingress.rules import Rule
@@ -31,11 +31,15 @@ class RuleKey:
 
 @dataclass(frozen=True, slots=True)
 class DocumentKey:
-    """The same of a key that is the whole document's."""
+    """The same of a key that is the whole document's.
+
+    ``kept(wanted, before)`` is the wanted document with the key, and what means nothing without it, as it was before.
+    """
 
     key: str
     schema: int
     uses: Callable[[Document], bool]
+    kept: Callable[[Document, Document], Document]
 
 
 RULE_KEYS: tuple[RuleKey, ...] = (
@@ -46,7 +50,13 @@ RULE_KEYS: tuple[RuleKey, ...] = (
     RuleKey("originRequest.disableChunkedEncoding", 2, lambda rule: rule.origin_request.disable_chunked_encoding),
 )
 DOCUMENT_KEYS: tuple[DocumentKey, ...] = (
-    DocumentKey("relay.proxyURL", 2, lambda document: document.relay.proxy is not None),
+    DocumentKey(
+        "relay.proxyURL",
+        2,
+        lambda document: document.relay.proxy is not None,
+        # As one: an address that only the proxy reaches is not dialled without it.
+        lambda wanted, before: replace(wanted, relay=before.relay),
+    ),
 )
 
 

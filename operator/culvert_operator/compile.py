@@ -22,25 +22,22 @@ from culvert_ingress.ordering import ordered
 from culvert_ingress.origin_fields import OriginFieldError, check_server_name
 from culvert_ingress.proxy_url import ProxyURLError, check_proxy_url
 from culvert_ingress.relay_ports import tls_names
-from culvert_ingress.rules import OriginRequest, Rule, TCPService, UnavailableService
-from culvert_ingress.schemas import document_lacks, lacking, needed
+from culvert_ingress.rules import OriginRequest, Rule, TCPService
+from culvert_ingress.schemas import needed
 from culvert_operator.api.claim import Claim, claim_name, milliseconds
 from culvert_operator.api.meta import Raw, mapping, text
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.candidates import Candidate, by_age
+from culvert_operator.earlier import readable
 from culvert_operator.issue import CONFIG_KEY, MAX_CONFIG_BYTES, granted
 from culvert_operator.keys import ObjectKey
 from culvert_operator.options import Options
 from culvert_operator.references import Resolved, Unresolved, certificates
-from culvert_operator.reports import ConnectorReport
 from culvert_operator.world import GrantName, Snapshot
 from culvert_protocol.granted import port_name, port_of
 from culvert_protocol.keys import PublicKey
 from culvert_protocol.statements import LEEWAY_SECONDS, Grant, StatementError, read_grant, verify_grant
 
-TOO_OLD = "ConnectorTooOld"
-"""Reason of a rule, or a Tunnel, that uses what a connector of an earlier version cannot read."""
-UPGRADE = "upgrade the connectors: spec.connector.image, or imageUpdatePolicy, of the Tunnel."
 UNRESOLVED = "unresolved.invalid"
 """A name that no resolver knows (RFC 6761): the service of a TCP rule whose reference cannot be used."""
 
@@ -88,7 +85,7 @@ def served_rules(resolved: Iterable[tuple[Candidate, Resolved]], *, schema: int 
     bindings = {c.binding.meta.key: c.binding for c, _ in pairs}
     places = {(key, rule.name): n for key, binding in bindings.items() for n, rule in enumerate(binding.rules)}
     declared = sorted(pairs, key=lambda p: (by_age(p[0].binding), places[p[0].binding.meta.key, p[0].rule.name]))
-    return ordered(_readable(rule_of(c, r), schema) for c, r in declared)
+    return ordered(readable(rule_of(c, r), schema) for c, r in declared)
 
 
 def rule_of(candidate: Candidate, resolved: Resolved) -> Rule:
@@ -120,61 +117,28 @@ def retained_rules(
     if present is None:
         return ()
     hostnames, ids = {name_of(rule) for rule in served}, {rule.id for rule in served}
-    left = (_readable(r, schema) for r in present.rules if name_of(r) not in hostnames and keep(name_of(r)))
+    left = (readable(r, schema) for r in present.rules if name_of(r) not in hostnames and keep(name_of(r)))
     return tuple(replace(r, id=f"{r.id}~{claim_name(name_of(r))[2:14]}") if r.id in ids else r for r in left)
 
 
-def _readable(rule: Rule, schema: int) -> Rule:
-    """A rule as connectors of this schema can read it: one that they cannot carry out answers 503."""
-    keys = lacking(rule, schema)
-    if not keys:
-        return rule
-    told = isinstance(rule.service, TCPService | UnavailableService)
-    service = rule.service if told else UnavailableService(TOO_OLD)
-    return Rule(rule.id, rule.hostname, rule.path, service, relay_port=rule.relay_port)
-
-
-def document(
-    tunnel: Tunnel,
-    relay: RelayTarget,
-    served: Sequence[Rule],
-    retained: Sequence[Rule],
-    *,
-    revocations: Sequence[str] = (),
-) -> Document:
-    """The content of the configuration: version 0, no grant yet."""
-    content = Document(
+def frame(tunnel: Tunnel, relay: RelayTarget) -> Document:
+    """The configuration but for its rules: what the Tunnel itself says. Version 0, no grant yet."""
+    return Document(
         version=0,
         tunnel=str(tunnel.meta.key),
         relay=relay,
-        rules=ordered((*served, *retained)),
+        rules=(),
         connector=ConnectorSettings(tunnel.connector.sessions, tunnel.connector.grace_seconds),
         fallback_status=tunnel.fallback_status,
-        revocations=tuple(revocations),
     )
+
+
+def document(
+    frame: Document, served: Sequence[Rule], retained: Sequence[Rule], *, revocations: Sequence[str] = ()
+) -> Document:
+    """The content of the configuration: version 0, no grant yet."""
+    content = replace(frame, rules=ordered((*served, *retained)), revocations=tuple(revocations))
     return replace(content, schema=needed(content))
-
-
-def readable_schema(reports: Mapping[str, ConnectorReport | None], present: Document | None) -> int:
-    """The latest schema that every connector reads.
-
-    One that cannot be asked reads what it was given. With none at all it is the latest that there is: connectors will
-    be of this version, or report that they are not.
-    """
-    given = SCHEMAS if present is None else tuple(s for s in SCHEMAS if s <= present.schema)
-    read = set(SCHEMAS)
-    for report in reports.values():
-        read &= set(report.schemas) if report is not None else set(given)
-    return max(read, default=SCHEMAS[0])
-
-
-def too_old(content: Document, schema: int) -> TunnelProblem | None:
-    """The problem of a Tunnel that asks for what its connectors cannot read."""
-    keys = document_lacks(content, schema)
-    if not keys:
-        return None
-    said = f"The Tunnel uses {', '.join(k.key for k in keys)}, which a connector is too old for; {UPGRADE}"
-    return TunnelProblem(TOO_OLD, said)
 
 
 def grant_names(

@@ -1,8 +1,8 @@
 """The configuration of a Tunnel: what is in its ConfigMap, what should be, and whether a new one is issued.
 
 Responsible for: the decision, and the condition Accepted of the Tunnel that comes with it. Must not know: signing.
-Invariant: a problem of the Tunnel (a missing CA, too many rules) keeps the last good configuration in force; rules
-still leave it.
+Invariant: a problem of the Tunnel keeps what it is about as it was last in force (a missing CA and a key that a
+connector cannot read: what the Tunnel itself says; too many rules: all of it); rules still come and leave.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from culvert_ingress.document import Document, RelayTarget
+from culvert_ingress.document import SCHEMAS, Document
 from culvert_ingress.rules import Rule
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.access import config_map
 from culvert_operator.children.metadata import at_version, is_ours
 from culvert_operator.claims import Register
 from culvert_operator.compile import (
-    TOO_OLD,
     TunnelProblem,
     document,
+    frame,
     grant_names,
     granted_until,
     is_current,
@@ -27,15 +27,14 @@ from culvert_operator.compile import (
     next_version,
     present_document,
     present_grant,
-    readable_schema,
     relay_target,
     retained_rules,
     served_rules,
     too_large,
-    too_old,
 )
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.credentials import subject
+from culvert_operator.earlier import TOO_OLD, Fitted, fit
 from culvert_operator.grants import read_grants
 from culvert_operator.records import Records
 from culvert_operator.relations import child
@@ -50,7 +49,9 @@ class Configured:
     """The configuration as it is and as it will be.
 
     ``present`` is the stored document; ``version`` the one that holds the present rules once it is applied (None
-    while none can be written); ``renew_at`` when its grant is due (epoch seconds).
+    while none can be written); ``renew_at`` when its grant is due (epoch seconds). ``fitted`` is what the Tunnel
+    itself says, as its connectors can read it; None while it cannot say it and nothing is stored. ``problem``: why not
+    all of it is in force.
     """
 
     present: Document | None
@@ -59,27 +60,47 @@ class Configured:
     version: int | None = None
     renew_at: float | None = None
     accepted: Condition = ACCEPTED
+    fitted: Fitted | None = None
+    problem: TunnelProblem | None = None
+
+    @property
+    def schema(self) -> int:
+        """The schema to which rules are compiled."""
+        return self.fitted.schema if self.fitted is not None else SCHEMAS[-1]
 
     @classmethod
     def read(cls, snapshot: Snapshot, tunnel: Tunnel | None) -> Configured:
         """What is stored. A ConfigMap that is not the Tunnel's says nothing."""
         found = snapshot.children.get(child("ConfigMap", snapshot.key.name)) if tunnel is not None else None
         ours = found if found is not None and tunnel is not None and is_ours(found, tunnel.meta) else None
-        return cls(present=present_document(ours), subject=subject(snapshot.installation, snapshot.key))
+        present = present_document(ours)
+        fitted, problem = _fitted(snapshot, tunnel, present) if tunnel is not None else (None, None)
+        return cls(
+            present=present, subject=subject(snapshot.installation, snapshot.key), fitted=fitted, problem=problem
+        )
+
+
+def _fitted(snapshot: Snapshot, tunnel: Tunnel, present: Document | None) -> tuple[Fitted | None, TunnelProblem | None]:
+    relay = relay_target(tunnel, snapshot.config_maps)
+    problem = relay if isinstance(relay, TunnelProblem) else None
+    if isinstance(relay, TunnelProblem):
+        if present is None:
+            return None, problem
+        relay = present.relay
+    fitted = fit(frame(tunnel, relay), snapshot.reports, present)
+    if problem is None and fitted.complaint:
+        problem = TunnelProblem(TOO_OLD, fitted.complaint)
+    return fitted, problem
 
 
 def configure(
     snapshot: Snapshot, tunnel: Tunnel, routing: Routing, records: Records, stored: Configured, register: Register
 ) -> Configured:
     """Decide about a new configuration for a Tunnel that is served. ``register``: the snapshot's claims."""
-    relay = relay_target(tunnel, snapshot.config_maps)
-    problem = relay if isinstance(relay, TunnelProblem) else None
-    present = stored.present
-    if isinstance(relay, TunnelProblem):
-        if present is None:
-            return replace(stored, accepted=_problem(relay))
-        relay = present.relay
-    content, names = _content(tunnel, snapshot, routing, records, relay, present, register)
+    present, problem = stored.present, stored.problem
+    if stored.fitted is None:
+        return replace(stored, accepted=_problem(problem)) if problem is not None else stored
+    content, names = _content(stored.fitted, snapshot, routing, records, present, register)
     current = is_current(
         present,
         content,
@@ -93,9 +114,9 @@ def configure(
         renew = granted_until(present, snapshot.options)
         accepted = _problem(problem) if problem else _accepted(snapshot, tunnel)
         return replace(stored, version=present.version, renew_at=renew, accepted=accepted)
-    problem = problem or too_large(content, names) or too_old(content, readable_schema(snapshot.reports, present))
-    if problem is not None and problem.reason in ("ConfigurationTooLarge", TOO_OLD):
-        return replace(stored, accepted=_problem(problem))
+    beyond = too_large(content, names)
+    if beyond is not None:
+        return replace(stored, accepted=_problem(beyond))
     key = child("ConfigMap", tunnel.meta.name)
     existing = snapshot.children.get(key)
     accepted = _problem(problem) if problem else _accepted(snapshot, tunnel)
@@ -117,11 +138,10 @@ def configure(
 
 
 def _content(
-    tunnel: Tunnel,
+    fitted: Fitted,
     snapshot: Snapshot,
     routing: Routing,
     records: Records,
-    relay: RelayTarget,
     present: Document | None,
     register: Register,
 ) -> tuple[Document, tuple[GrantName, ...]]:
@@ -129,11 +149,10 @@ def _content(
         claim = register.get(hostname)
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
 
-    schema = readable_schema(snapshot.reports, present)
-    served = served_rules(routing.served, schema=schema)
+    served = served_rules(routing.served, schema=fitted.schema)
     # Connectors repeat revocations to every relay, so that one which forgot over a restart hears of them again.
-    retained = retained_rules(present, served, keep, schema=schema)
-    content = document(tunnel, relay, served, retained, revocations=snapshot.repeated)
+    retained = retained_rules(present, served, keep, schema=fitted.schema)
+    content = document(fitted.frame, served, retained, revocations=snapshot.repeated)
     sources = {candidate.hostname: candidate.sources for candidate, _ in routing.served if candidate.sources}
     return content, grant_names(content, snapshot.claims, snapshot.key, _with_present(sources, served, present))
 

@@ -2,9 +2,10 @@
 
 Responsible for: one poll per Pod, bounded in time and size, and the last report of each. Must not know: what a report
 means for a condition.
-Invariants: a Pod that its kubelet calls ready and that could not be asked for ``LOST`` seconds is ``None``; one that is
-only starting is nothing yet; polls of Pods that went away end; a change of a report or of a Pod's readiness marks its
-Tunnel, nothing else does.
+Invariants: a Pod that its kubelet calls ready and that could not be asked for ``LOST`` seconds is given up; one that is
+only starting is nothing yet; nobody waits longer than ``HOLD`` seconds for a Pod's first answer; polls of Pods that
+went away end; a change of a report or of a Pod's readiness, and the end of such a wait, mark its Tunnel, nothing else
+does.
 
 A question that times out is no evidence on a busy machine, where everything is late: only questions that failed again
 and again are, lest every binding's status be written twice for each delay.
@@ -35,6 +36,7 @@ PORT_NAME = "metrics"
 DEFAULT_PORT = 20241
 WAIT_SECONDS = 30
 FIRST_SECONDS = 5.0
+HOLD = 3.0
 LOST = 20.0
 FEWEST = 3
 MAX_BYTES = 4 * 1024 * 1024
@@ -70,6 +72,7 @@ class _Poll:
     task: asyncio.Task[None]
     report: ConnectorReport | None = None
     heard: bool = False  # it answered, or was given up
+    overdue: asyncio.TimerHandle | None = None  # until then its Tunnel's work waits for it
 
 
 def tunnel_of_pod(pod: Object) -> ObjectKey | None:
@@ -112,10 +115,12 @@ class Connectors:
         *,
         clock: Callable[[], float] = time.monotonic,
         first_seconds: float = FIRST_SECONDS,
+        hold: float = HOLD,
     ) -> None:
         self._changed = changed
         self._clock = clock
         self._first_seconds = first_seconds
+        self._hold = hold
         self._pods: dict[ObjectKey, dict[str, _Pod]] = {}  # Tunnel → by the Pod's name
         self._polls: dict[str, _Poll] = {}  # by the Pod's uid
         self._session: aiohttp.ClientSession | None = None
@@ -136,11 +141,12 @@ class Connectors:
         target = target_of(after.raw)
         poll = self._polls.get(uid)
         if poll is not None and poll.target != target:
-            self._polls.pop(uid).task.cancel()
+            self._end(uid)
             poll = None
         if target is not None and poll is None:
-            task = asyncio.get_running_loop().create_task(self._ask(target), name=f"poll {new} {name}")
-            self._polls[uid] = _Poll(target, task)
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._ask(target), name=f"poll {new} {name}")
+            self._polls[uid] = _Poll(target, task, overdue=loop.call_later(self._hold, self._go_on, uid))
 
     def _forget(self, tunnel: ObjectKey, pod: Object) -> None:
         pods, name = self._pods.get(tunnel, {}), pod["metadata"]["name"]
@@ -148,19 +154,31 @@ class Connectors:
             del pods[name]
             if not pods:
                 del self._pods[tunnel]
-        poll = self._polls.pop(_uid(pod), None)
+        self._end(_uid(pod))
+        self._changed(tunnel)
+
+    def _end(self, uid: str) -> None:
+        poll = self._polls.pop(uid, None)
         if poll is not None:
             poll.task.cancel()
-        self._changed(tunnel)
+            if poll.overdue is not None:
+                poll.overdue.cancel()
+
+    def _go_on(self, uid: str) -> None:
+        """The first answer has taken long: the Tunnel's work goes on without it."""
+        poll = self._polls[uid]
+        poll.overdue = None
+        if not poll.heard:
+            self._changed(poll.target.tunnel)
 
     def reports(self, tunnel: ObjectKey) -> Mapping[str, ConnectorReport | None] | None:
         """The last report of each Pod that reported, None for one that is ready and does not answer.
 
-        None instead of them all while a Pod that has an address was not heard yet: an operator that begins must not
-        see its connectors as lost. The answer, or giving up, marks the Tunnel.
+        None instead of them all while a Pod that has an address is about to be heard: an operator that begins must not
+        see its connectors as lost, nor plan twice. The answer, or that it takes too long, marks the Tunnel.
         """
         polls = (self._polls.get(pod.uid) for pod in self._pods.get(tunnel, {}).values())
-        if any(poll is not None and not poll.heard for poll in polls):
+        if any(poll is not None and not poll.heard and poll.overdue is not None for poll in polls):
             return None
         found: dict[str, ConnectorReport | None] = {}
         for name, pod in sorted(self._pods.get(tunnel, {}).items()):
@@ -170,12 +188,17 @@ class Connectors:
                 found[name] = report
         return found
 
+    def unheard(self, tunnel: ObjectKey) -> frozenset[str]:
+        """The ready Pods of which nothing is known yet: neither heard nor given up."""
+        pods = self._pods.get(tunnel, {}).items()
+        polls = ((name, self._polls.get(pod.uid)) for name, pod in pods if pod.ready)
+        return frozenset(name for name, poll in polls if poll is not None and not poll.heard)
+
     async def close(self) -> None:
         """End all polls."""
         tasks = [poll.task for poll in self._polls.values()]
-        self._polls.clear()
-        for task in tasks:
-            task.cancel()
+        for uid in tuple(self._polls):
+            self._end(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()

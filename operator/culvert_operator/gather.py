@@ -44,7 +44,7 @@ class Gatherer:
     """Where connectors dial, as last seen: a namespace's deletion may take the relay's CA before the Tunnel."""
 
     async def snapshot(self, key: ObjectKey, failures: Mapping[ChildKey, str]) -> Snapshot | None:
-        """The world of one Tunnel; None while a connector has not been heard yet, which will mark the key.
+        """The world of one Tunnel; None while a connector is about to be heard, which will mark the key.
 
         Raises APIError when some of it cannot be read.
         """
@@ -85,6 +85,7 @@ class Gatherer:
             children={name: _without_data(name, raw) for name, raw in children.items()},
             credential=inspect(secret),
             reports=reports,
+            unheard=self.connectors.unheard(key),
             dns=dns if tunnel is not None and tunnel.dns is not None else None,
             installation=self.issuer.installation,
             issuer=self.issuer.public,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.claims import Register
-from culvert_operator.compile import name_of, readable_schema, relay_of
+from culvert_operator.compile import name_of, relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -47,6 +47,7 @@ from culvert_operator.statuses.binding import (
 )
 from culvert_operator.statuses.patch import status_patch
 from culvert_operator.statuses.tunnel import paused_status
+from culvert_operator.unseen import unseen
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Plan, Snapshot
@@ -61,6 +62,8 @@ DNS_RECHECK_SECONDS = 300.0
 
 def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
+    if not snapshot.options.watches(snapshot.key.namespace):
+        return unseen(snapshot)
     if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
         return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)
@@ -76,7 +79,7 @@ def plan(snapshot: Snapshot) -> Plan:
         upkeep = keep_up(snapshot, tunnel, configured)
         rotated = rotation(snapshot, tunnel)
         revoke = after_rotation(snapshot, tunnel, configured.subject, rotated, relay_of(snapshot, tunnel))
-    fleet = muster(snapshot.reports)
+    fleet = muster(snapshot.reports, snapshot.unheard)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
     verdicts = {
@@ -154,7 +157,7 @@ def _route(
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
         in_use=lambda hostname: hostname in listed or hostname in routed,
-        schema=readable_schema(snapshot.reports, configured.present),
+        schema=configured.schema,
     )
 
 

@@ -4,7 +4,8 @@ Responsible for: connector reports → the condition Programmed of a binding, an
 Must not know: Deployments, DNS.
 Invariants: the ConfigMap is no evidence, only reports are: every *ready* connector has applied the version, and
 every relay that it holds a session with has answered that version's hostnames. A connector that cannot be reached is
-not counted; with none left the answer is Unknown, never False.
+not counted; with none left the answer is Unknown, never False. One that was not heard *yet* proves nothing and undoes
+nothing: what was true stays so, and nothing becomes true.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from culvert_operator.conditions.condition import Condition
 from culvert_operator.reports import ConnectorReport
 
 PROGRAMMED = "Programmed"
+PROVEN = Condition(
+    PROGRAMMED, "True", "Programmed", "Every ready connector serves the rules, and every relay accepted the hostnames."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The connectors of a Tunnel as they reported: ready ones, all that answered, and how many there are."""
+    """The connectors of a Tunnel as they reported: ready ones, all that answered, and how many there are.
+
+    ``unheard``: some of them have not been heard yet, nor been given up.
+    """
 
     ready: tuple[ConnectorReport, ...]
     reported: tuple[ConnectorReport, ...]
     pods: int
+    unheard: bool = False
 
     @property
     def sessions(self) -> int:
@@ -37,11 +45,11 @@ class Fleet:
         return self.pods > 0 and not self.reported
 
 
-def muster(reports: Mapping[str, ConnectorReport | None]) -> Fleet:
-    """The fleet, in order of the Pods' names."""
+def muster(reports: Mapping[str, ConnectorReport | None], unheard: Collection[str] = ()) -> Fleet:
+    """The fleet, in order of the Pods' names; ``unheard`` are the names of those that were not heard yet."""
     reported = tuple(report for _, report in sorted(reports.items()) if report is not None)
     ready = tuple(r for r in reported if r.ready and not r.draining)
-    return Fleet(ready, reported, len(reports))
+    return Fleet(ready, reported, len(reports), bool(unheard))
 
 
 def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven: bool) -> Condition:
@@ -50,6 +58,10 @@ def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven
     ``proven``: it was True already for this generation and these rules. Then a connector that lags behind or comes
     and goes does not undo it; a refusal, or no ready connector at all, does.
     """
+    if fleet.unheard and proven:
+        return _refusal(fleet, frozenset(hostnames), version=0) or PROVEN
+    if fleet.unheard and fleet.reported and not fleet.ready:
+        return Condition(PROGRAMMED, "Unknown", "Unreachable", "No ready connector has answered the operator yet.")
     if fleet.unreachable:
         said = f"None of {fleet.pods} connectors answers the operator; traffic does not depend on it."
         return Condition(PROGRAMMED, "Unknown", "Unreachable", said)
@@ -61,8 +73,9 @@ def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven
     lagging = None if proven else _lag(fleet, version)
     if lagging is not None:
         return Condition(PROGRAMMED, "False", "NotApplied", lagging)
-    said = "Every ready connector serves the rules, and every relay accepted the hostnames."
-    return Condition(PROGRAMMED, "True", "Programmed", said)
+    if fleet.unheard:
+        return Condition(PROGRAMMED, "False", "NotApplied", "A ready connector has not answered the operator yet.")
+    return PROVEN
 
 
 def _refusal(fleet: Fleet, hostnames: frozenset[str], *, version: int) -> Condition | None:

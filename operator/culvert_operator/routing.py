@@ -15,7 +15,8 @@ from culvert_ingress.schemas import lacking, later
 from culvert_operator.api.binding import Binding
 from culvert_operator.candidates import Candidate, Rejected, examine
 from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
-from culvert_operator.compile import TOO_OLD, UPGRADE, rule_of
+from culvert_operator.compile import rule_of
+from culvert_operator.earlier import TOO_OLD, UPGRADE
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
 from culvert_operator.references import Resolved, Unresolved, resolve

@@ -22,7 +22,7 @@ def withdrawal_at(tunnel: Tunnel | None, fleet: Fleet) -> float | None:
     """Epoch seconds from which the Tunnel's records are to be gone; None while it is served, or keeps them."""
     if tunnel is None or tunnel.dns is None or tunnel.dns.withdraw_after is None:
         return None
-    if fleet.unreachable or any(s.serving for report in fleet.reported for s in report.sessions):
+    if fleet.unreachable or fleet.unheard or any(s.serving for report in fleet.reported for s in report.sessions):
         return None
     stored = by_type(tunnel.status).get(CONNECTED, {})
     if stored.get("status") != "False":

@@ -89,6 +89,7 @@ class Snapshot:
     ``credential`` :func:`culvert_operator.credentials.inspect` of that Secret; None when it does not exist.
     ``reports``    by Pod name, for every Pod of the Deployment that is not being deleted and that reported or that its
                    kubelet calls ready; None: not reachable.
+    ``unheard``    those Pods of ``reports`` that were not heard yet, nor given up: their None is no evidence.
     ``dns``        what the provider holds now; None when the Tunnel has no ``dns`` (or does not exist). A read that
                    failed is a view with ``error``.
     ``issuer``     the issuer's present public key (its ``issuer_id`` is the issuer's first key's thumbprint).
@@ -118,6 +119,7 @@ class Snapshot:
     revocation: RevocationState | None = None
     repeated: tuple[str, ...] = ()
     known_relay: RelayTarget | None = None
+    unheard: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,19 @@ def test_a_change_of_what_a_relay_serves_restarts_none_and_any_other_does(render
     assert template() != template("relay.config.timeouts.idle=9s")
 
 
+def test_an_upgrade_restarts_no_relay_that_has_a_tag_of_its_own(render: Render) -> None:
+    def images(*values: str) -> list[str]:
+        found = objects(render(*RELAY, "image.repository=r.example/culvert", *values))
+        pods = (found[key]["spec"]["template"]["spec"] for key in (
+            ("StatefulSet", "culvert-relay"), ("Deployment", "culvert-operator")))  # fmt: skip
+        return [pod["containers"][0]["image"].removeprefix("r.example/culvert:") for pod in pods]
+
+    assert images("image.tag=v2") == ["v2", "v2"]
+    assert images("image.tag=v2", "relay.imageTag=v1") == ["v1", "v2"]
+    (version,) = {*images("image.tag=")}
+    assert version == yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+
+
 def test_visitors_addresses_are_kept_where_a_service_can(render: Render) -> None:
     def service(*values: str) -> Any:
         return objects(render(*RELAY, *values))["Service", "culvert-relay"]["spec"]
@@ -334,6 +347,7 @@ def test_tunnel_namespaces_get_a_role_each_and_star_none(render: Render) -> None
         (("image.pullPolicy=Sometimes",), "pullPolicy"),
         (("operator.extraEnv[0].name=POD_NAMESPACE", "operator.extraEnv[0].value=else"), "extraEnv"),
         (("operator.clusterDomain=Corp_Example",), "clusterDomain"),
+        ((*RELAY, "relay.imageTag=a tag"), "imageTag"),
         (("operator.leaderElection.enabled=false",), "operator.leaderElection.enabled"),
     ],
 )

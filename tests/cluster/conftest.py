@@ -86,6 +86,12 @@ class Cluster:
         if done.returncode != 0:
             pytest.fail(done.stderr)
 
+    def remove_image(self, name: str) -> None:
+        """Takes an image out of the node again."""
+        done = run_cluster("remove-image", "--state", str(self.state), name)
+        if done.returncode != 0:
+            pytest.fail(done.stderr)
+
 
 def run_cluster(*arguments: str, quiet: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs hack/cluster/cluster. Not `quiet`: its progress goes to this process's standard error."""

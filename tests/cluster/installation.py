@@ -110,14 +110,21 @@ class Installation(Visitors):
     def _rolled_out(self, what: str) -> None:
         self.kubectl("rollout", "status", what, f"--namespace={SYSTEM}", "--timeout=200s")
 
-    def _release(self, operator: Any = None) -> None:
+    def upgrade(self, image: str) -> None:
+        """helm upgrade to an image of the same repository, the relay's left as it is, until its operator works."""
+        self.logs()
+        self._release(image=image)
+        self._rolled_out("deployment/culvert-operator")
+
+    def _release(self, operator: Any = None, *, image: str = IMAGE) -> None:
         service = {"type": "NodePort", "httpNodePort": HTTP_PORT, "httpsNodePort": HTTPS_PORT}
         values = {
-            "image": {"repository": IMAGE.rpartition(":")[0], "tag": IMAGE.rpartition(":")[2]},
+            "image": {"repository": image.rpartition(":")[0], "tag": image.rpartition(":")[2]},
             # One, so that its lives can be told apart; `operators` makes it more.
             "operator": {"logLevel": "debug", **(operator or {"replicas": 1, "leaderElection": {"enabled": False}})},
             "relay": {
                 "enabled": True,
+                "imageTag": IMAGE.rpartition(":")[2],
                 "hostnames": [f"*.{ZONE}"],
                 "tls": {"secretNames": ["visitors-tls"]},
                 "service": service,

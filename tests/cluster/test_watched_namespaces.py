@@ -15,7 +15,9 @@ def test_bindings_of_watched_namespaces_are_served_and_nothing_of_others_is_read
     world.start(f"--watch-namespaces={shop}")
     world.apply(world.with_zone(), world.service("shop"), world.service("blog"))
     host, unseen = f"shop.{world.zone}", f"blog.{world.zone}"
-    world.apply(world.binding(unseen, team="blog"), world.binding(host))
+    strayed = world.binding(f"strayed.{world.zone}", name="strayed")
+    strayed["spec"]["tunnelRef"]["namespace"] = blog
+    world.apply(world.binding(unseen, team="blog"), world.binding(host), strayed)
     world.served(world.connect(), host)
     until(lambda: world.condition("tunnelbinding", "web", shop, "Ready")[0] == "True")
     at_rest(world)
@@ -29,6 +31,12 @@ def test_bindings_of_watched_namespaces_are_served_and_nothing_of_others_is_read
     world.cluster.kubectl("delete", "service", "web", f"--namespace={shop}")
     until(lambda: world.condition("tunnelbinding", "web", shop, "ResolvedRefs")[1] == "ServiceNotFound")
     world.cluster.kubectl("delete", "tunnelbinding", "web", f"--namespace={blog}", "--timeout=20s")
+    # Nobody takes up the binding whose Tunnel would stand where nothing is read: it says so, and holds nothing.
+    told = ("Unknown", "TunnelNotWatched")
+    until(lambda: world.condition("tunnelbinding", "strayed", shop, "Accepted") == told, seconds=60)
+    at_rest(world)
+    assert world.condition("tunnelbinding", "strayed", shop, "Ready") == told
+    world.cluster.kubectl("delete", "tunnelbinding", "strayed", f"--namespace={shop}", "--timeout=20s")
 
 
 @pytest.fixture

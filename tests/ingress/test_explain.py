@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from culvert_ingress.config_file import load
-from culvert_ingress.explain import ExplainError, explain
+from culvert_ingress.explain import ExplainError, describe_rule, explain
+from culvert_ingress.rules import OriginRequest, PathMatch, PathRewrite, PathType, Rule, StatusService
 
 CONFIG = load(
     r"""
@@ -50,6 +51,43 @@ ingress:
 )
 def test_the_rule_that_matches_is_said_in_words(url: str, lines: list[str]) -> None:
     assert explain(CONFIG, url).splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("path", "written", "said"),
+    [
+        ("^/api/", "stripPrefix: /api", "/api is left out"),
+        ("^/api/", "replacePrefix: /v2", "/api becomes /v2"),
+        ("^/api/", "replacePrefix: /", "/api is left out"),
+    ],
+)
+def test_a_rewriting_of_the_path_is_said(path: str, written: str, said: str) -> None:
+    config = load(
+        f"""
+tunnel: t
+relay: relay.example.com:443
+ingress:
+  - hostname: app.example.com
+    path: {path}
+    service: http://localhost:3000
+    originRequest: {{pathRewrite: {{{written}}}}}
+  - service: http_status:404
+"""
+    )
+    assert explain(config, "https://app.example.com/api/x").splitlines()[-1] == f"  pathRewrite: {said}"
+    assert "pathRewrite" not in explain(config, "https://app.example.com/")
+
+
+@pytest.mark.parametrize(
+    ("path", "rewrite", "said"),
+    [
+        (PathMatch(PathType.EXACT, "/old"), PathRewrite(None, "/new/"), "the path becomes /new/"),
+        (PathMatch(PathType.PREFIX, "/"), PathRewrite("", "/v2"), "/v2 is put in front"),
+    ],
+)
+def test_a_rewriting_that_only_bindings_can_ask_for_is_said(path: PathMatch, rewrite: PathRewrite, said: str) -> None:
+    rule = Rule("r", "", path, StatusService(404), OriginRequest(path_rewrite=rewrite))
+    assert describe_rule(rule).splitlines()[-1] == f"  pathRewrite: {said}"
 
 
 def test_the_path_is_matched_in_the_form_that_the_caller_gives_it() -> None:

@@ -87,6 +87,7 @@ class SimulatedWorld:
         self.dns_failures: dict[str, str] = {}
         self.pods = 2
         self.frozen: dict[str, Any] | None = None
+        self.unheard: frozenset[str] = frozenset()
         self.refused: list[dict[str, Any]] = []
         self.failures: dict[ChildKey, str] = {}
         self.issuer = PrivateKey(b"\x01" * 32)
@@ -219,7 +220,8 @@ class SimulatedWorld:
         if (key.namespace, relations.child("Deployment", key.name)) not in self.children:
             return {}
         if self.frozen is not None:
-            return {f"pod-{i}": parse_report(self.frozen) for i in range(self.pods)}
+            names = [f"pod-{i}" for i in range(self.pods)]
+            return {n: None if n in self.unheard else parse_report(self.frozen) for n in names}
         document = self.document(key)
         version = document.version if document else 0
         session = {"relay": "relay-1", "state": "connected", "probed": True, "grantVersion": version}
@@ -233,7 +235,8 @@ class SimulatedWorld:
         held = inspect(self.children.get((key.namespace, relations.child("Secret", key.name))))
         newest = held.key_id if held is not None else ""
         names = [f"pod-{i}" for i in range(self.pods)]
-        return {n: parse_report({**report, "keyId": self.key_ids.get(n, newest)}) for n in names}
+        said = {n: parse_report({**report, "keyId": self.key_ids.get(n, newest)}) for n in names}
+        return {n: None if n in self.unheard else found for n, found in said.items()}
 
     def snapshot(self, key: ObjectKey) -> Snapshot:
         raw = self.tunnels.get(key)
@@ -270,6 +273,7 @@ class SimulatedWorld:
             failures=dict(self.failures),
             revocation=self.revoked(key),
             repeated=self.repeated(),
+            unheard=self.unheard,
         )
 
     def repeated(self) -> tuple[str, ...]:

@@ -301,10 +301,46 @@ def test_one_that_is_ready_and_slow_to_answer_the_first_question_is_waited_for()
         async with status.moved:
             await status.moved.wait_for(lambda: status.asked > 3)
         assert connectors.reports(TUNNEL) is None
+        assert connectors.unheard(TUNNEL) == {"p1"}
         now[0] = 60.0
         assert await heard(connectors, marks) == {"p1": None}
+        assert connectors.unheard(TUNNEL) == frozenset()
 
-    run(scenario, clock=lambda: now[0], first_seconds=0.05)
+    run(scenario, clock=lambda: now[0], first_seconds=0.05, hold=60.0)
+
+
+def test_the_tunnels_work_goes_on_without_one_that_is_slow_to_answer_the_first_question() -> None:
+    """A NetworkPolicy between operator and connectors: packets are dropped, and each question takes its whole time."""
+
+    async def scenario(status: Status, connectors: Connectors, marks: Marks) -> None:
+        never = asyncio.Event()
+
+        async def silent(request: web.Request) -> web.StreamResponse:
+            status.moved.release()
+            try:
+                await never.wait()
+            finally:
+                await status.moved.acquire()
+            return web.json_response(status.report)
+
+        status.broken = silent
+        before = pod(ip="")
+        connectors.on_pod(None, held(before))
+        connectors.on_pod(held(before), held(pod(port=status.port)))
+        marks.seen.clear()
+        assert connectors.reports(TUNNEL) is None
+        assert await heard(connectors, marks) == {"p1": None}
+        assert marks.seen == [TUNNEL]
+        assert connectors.unheard(TUNNEL) == {"p1"}
+        never.set()
+
+        async def answered() -> bool:
+            return present(connectors)["p1"] is not None
+
+        await marks.until(answered)
+        assert connectors.unheard(TUNNEL) == frozenset()
+
+    run(scenario, hold=0.05)
 
 
 def test_a_pod_that_goes_or_is_being_deleted_is_forgotten() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from culvert_operator.keys import ChildKey, ObjectKey
 
-MAIN = ObjectKey("culvert-system", "main")
+MAIN, WEB, MORE = ObjectKey("culvert-system", "main"), ObjectKey("shop", "web"), ObjectKey("shop", "more")
+DNS = {"memory": {}, "zones": ["example.com"], "target": {"hostname": "relay.example.net"}}
 DEPLOYMENT = ("culvert-system", ChildKey("Deployment", "main-connector"))
 AUTOSCALER = ("culvert-system", ChildKey("HorizontalPodAutoscaler", "main-connector"))
 SECRET = ("culvert-system", ChildKey("Secret", "main-credential"))
@@ -138,3 +139,40 @@ def test_a_paused_tunnel_can_still_be_deleted(settled: Any) -> None:
     settled.delete(MAIN)
     settled.settle()
     assert MAIN not in settled.tunnels
+
+
+@pytest.mark.parametrize("silent", [["pod-0", "pod-1"], ["pod-1"]], ids=["all", "one of two"])
+def test_connectors_that_were_not_heard_yet_undo_nothing_and_hold_up_no_work(settled: Any, silent: list[str]) -> None:
+    settled.tunnel(dns={**DNS, "onUnavailable": "Withdraw", "withdrawAfterSeconds": 60})
+    settled.settle()
+    told = settled.status(MAIN)
+    # An operator that begins, and is kept from the connectors' status ports by a NetworkPolicy.
+    settled.unheard = frozenset(silent)
+    settled.now += 100
+    assert settled.plan(MAIN).is_empty
+    assert settled.status(MAIN) == told
+    settled.binding("more", "shop", "more.example.com")
+    settled.settle()
+    assert "more.example.com" in settled.document(MAIN).hostnames()
+    assert settled.condition(MORE, "Accepted")[0] == "True"
+    assert settled.condition(MORE, "Programmed")[0] != "True"
+    assert settled.condition(WEB, "Ready") == ("True", "Ready")
+    assert {name for name, _ in settled.zone} == {"shop.example.com"}
+    settled.unheard = frozenset()
+    settled.settle()
+    assert settled.condition(MORE, "Ready") == ("True", "Ready")
+
+
+def test_a_tunnel_whose_connectors_were_given_up_says_so_once_in_an_event(settled: Any) -> None:
+    settled.reports = lambda key: {"pod-0": None, "pod-1": None}
+    settled.unheard = frozenset({"pod-0", "pod-1"})
+    settled.settle()
+    assert settled.condition(MAIN, "Connected")[0] == "True"
+    settled.unheard = frozenset()
+    settled.settle()
+    settled.settle()
+    assert settled.condition(MAIN, "Connected") == ("Unknown", "Unreachable")
+    assert settled.condition(WEB, "Programmed") == ("Unknown", "Unreachable")
+    told = [event for event in settled.events if event.reason == "Unreachable"]
+    assert [(event.kind, event.type) for event in told] == [("Tunnel", "Warning")]
+    assert "20241" in told[0].message

@@ -54,6 +54,21 @@ def test_more_than_twenty_records_are_withdrawn_without_asking(world: Any) -> No
     assert world.zone == {}
 
 
+def test_a_connector_that_was_not_heard_yet_may_well_serve_and_withdraws_nothing(world: Any) -> None:
+    world.tunnel(dns=dns(onUnavailable="Withdraw", withdrawAfterSeconds=60))
+    world.binding("shop", "shop", SHOP)
+    world.settle()
+    world.frozen = IDLE
+    world.settle()
+    world.now += 61
+    world.unheard = frozenset({"pod-1"})
+    world.settle()
+    assert len(world.zone) == 1
+    world.unheard = frozenset()
+    world.settle()
+    assert world.zone == {}
+
+
 def test_connectors_that_cannot_be_asked_are_no_evidence_for_a_withdrawal(world: Any) -> None:
     world.tunnel(dns=dns(onUnavailable="Withdraw", withdrawAfterSeconds=60))
     world.binding("shop", "shop", SHOP)

@@ -15,8 +15,8 @@ def report(version: int = 5, *, granted: int | None = None, **more: Any) -> Any:
     return parse_report({"ready": True, "appliedVersion": version, "sessions": [session], **more})
 
 
-def verdict(*reports: Any, proven: bool = False) -> tuple[str, str]:
-    fleet = muster({f"pod-{i}": r for i, r in enumerate(reports)})
+def verdict(*reports: Any, proven: bool = False, unheard: tuple[str, ...] = ()) -> tuple[str, str]:
+    fleet = muster({f"pod-{i}": r for i, r in enumerate(reports)}, unheard)
     found = programmed(fleet, ["a.com"], version=5, proven=proven)
     return found.status, found.reason
 
@@ -66,3 +66,21 @@ def test_what_was_proven_is_undone_by_a_refusal_or_by_nobody_being_there(
 def test_a_session_that_was_not_probed_proves_nothing() -> None:
     session = {"relay": "relay-1", "state": "connected", "probed": False, "grantVersion": 5}
     assert verdict(report(sessions=[session])) == ("False", "NotApplied")
+
+
+@pytest.mark.parametrize(
+    ("reports", "proven", "expected"),
+    [
+        ([None], True, ("True", "Programmed")),
+        ([None, report(ready=False)], True, ("True", "Programmed")),
+        ([None, report(refusedHostnames=REFUSED)], True, ("False", "RouteRefused")),
+        ([None], False, ("Unknown", "Unreachable")),
+        ([None, report(ready=False)], False, ("Unknown", "Unreachable")),
+        ([None, report()], False, ("False", "NotApplied")),
+        ([None, report(4)], False, ("False", "NotApplied")),
+    ],
+)
+def test_one_that_was_not_heard_yet_proves_nothing_and_undoes_nothing(
+    reports: list[Any], proven: bool, expected: tuple[str, str]
+) -> None:
+    assert verdict(*reports, proven=proven, unheard=("pod-0",)) == expected

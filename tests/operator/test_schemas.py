@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,22 +11,30 @@ from culvert_ingress import document, schemas
 from culvert_ingress.durations import parse
 from culvert_ingress.schemas import DocumentKey, RuleKey
 from culvert_operator import compile as compiling
+from culvert_operator import earlier
 from culvert_operator.keys import ObjectKey
 from culvert_operator.reports import parse_report
 
 MAIN, WEB = ObjectKey("culvert-system", "main"), ObjectKey("shop", "web")
 LATER = {"connectTimeout": "7s"}
+PRESENT_KEYS = schemas.DOCUMENT_KEYS
 
 
 @pytest.fixture
 def world(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A world in which connect timeouts other than the default came with schema 2, fallbacks of 410 with schema 3."""
+    """Connect timeouts other than the default came with schema 2, fallbacks from 410 on with schema 3."""
     keys = (
         RuleKey("originRequest.connectTimeout", 2, lambda rule: rule.origin_request.connect_timeout != parse("30s")),
     )
     monkeypatch.setattr(schemas, "RULE_KEYS", keys)
-    monkeypatch.setattr(schemas, "DOCUMENT_KEYS", (DocumentKey("fallback", 3, lambda d: d.fallback_status == 410),))
-    for module in (document, compiling):
+    fallback = DocumentKey(
+        "fallback",
+        3,
+        lambda found: found.fallback_status >= 410,
+        lambda wanted, before: replace(wanted, fallback_status=before.fallback_status),
+    )
+    monkeypatch.setattr(schemas, "DOCUMENT_KEYS", (fallback,))
+    for module in (document, compiling, earlier):
         monkeypatch.setattr(module, "SCHEMAS", (1, 2, 3))
     read: dict[str, tuple[int, ...] | None] = {}
     reports = world.reports
@@ -145,7 +154,7 @@ def test_a_route_that_is_kept_for_its_record_is_one_that_the_oldest_connector_re
     assert world.document(MAIN).schema == 1
 
 
-def test_a_key_of_the_whole_tunnel_keeps_the_last_configuration_that_was_read(world: Any) -> None:
+def test_a_new_key_of_the_whole_tunnel_waits_for_the_oldest_connector_and_holds_up_no_rule(world: Any) -> None:
     all_read(world, 1, 2)
     bind(world, "a.example.com")
     before = world.document(MAIN)
@@ -153,11 +162,60 @@ def test_a_key_of_the_whole_tunnel_keeps_the_last_configuration_that_was_read(wo
     world.settle()
     assert world.document(MAIN) == before
     assert world.condition(MAIN, "Accepted") == ("False", "ConnectorTooOld")
-    assert "fallback" in world.message(MAIN, "Accepted")
+    assert "spec.fallback: what was in force before stays" in world.message(MAIN, "Accepted")
+    # Rules come, go and use what the connectors read, as ever; so does the rest of the Tunnel.
+    world.tunnel(fallback={"httpStatus": 410}, connector={"gracePeriodSeconds": 77})
+    bind(world, "b.example.com", **LATER)
+    found = world.document(MAIN)
+    assert [rule.hostname for rule in found.rules] == ["b.example.com"]
+    assert (found.schema, found.fallback_status, found.connector.grace_period_seconds) == (2, 404, 77)
+    assert world.condition(WEB, "Ready") == ("True", "Ready")
+    assert world.condition(MAIN, "Accepted") == ("False", "ConnectorTooOld")
     all_read(world, 1, 2, 3)
     world.settle()
-    assert world.document(MAIN).schema == 3
+    assert (world.document(MAIN).schema, world.document(MAIN).fallback_status) == (3, 410)
     assert world.condition(MAIN, "Accepted")[0] == "True"
+
+
+def test_a_key_of_the_whole_tunnel_that_is_in_force_is_not_taken_from_those_that_read_it(world: Any) -> None:
+    all_read(world, 1, 2, 3)
+    world.tunnel(fallback={"httpStatus": 410})
+    bind(world, "a.example.com")
+    assert world.document(MAIN).schema == 3
+    world.reads["pod-1"] = (1,)  # an image that is rolled back
+    bind(world, "a.example.com", "b.example.com", **LATER)
+    found = world.document(MAIN)
+    assert (found.schema, found.fallback_status, len(found.rules)) == (3, 410, 2)
+    assert world.condition(WEB, "ResolvedRefs")[0] == "True", "the one that reads nothing of it is not waited for"
+    assert world.condition(MAIN, "Accepted") == ("False", "ConnectorTooOld")
+    assert "spec.fallback: it gets no configuration" in world.message(MAIN, "Accepted")
+    world.tunnel(fallback={"httpStatus": 411})
+    world.settle()
+    assert world.document(MAIN).fallback_status == 411, "holding it back would give that connector nothing"
+    world.tunnel(fallback={"httpStatus": 404})
+    world.settle()
+    assert world.document(MAIN).schema == 1
+    assert world.condition(MAIN, "Accepted")[0] == "True"
+    assert world.condition(WEB, "ResolvedRefs") == ("False", "ConnectorTooOld")
+
+
+def test_a_proxy_that_a_connector_cannot_read_holds_back_the_addresses_that_were_given_with_it(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemas, "DOCUMENT_KEYS", PRESENT_KEYS)
+    all_read(world, 1)
+    bind(world, "a.example.com")
+    before = world.document(MAIN).relay
+    told = {"addresses": ["elsewhere.example.net:443"], "proxyURL": "http://proxy.example.com:3128"}
+    world.tunnel(relay=told)
+    bind(world, "b.example.com")
+    found = world.document(MAIN)
+    assert (found.relay, [rule.hostname for rule in found.rules]) == (before, ["b.example.com"])
+    assert "spec.relay.proxyURL" in world.message(MAIN, "Accepted")
+    all_read(world, 1, 2)
+    world.settle()
+    relay = world.document(MAIN).relay
+    assert (relay.addresses, relay.proxy) == (("elsewhere.example.net:443",), "http://proxy.example.com:3128")
 
 
 def test_schemas_that_nobody_knows_leave_the_first(world: Any) -> None:

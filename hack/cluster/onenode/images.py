@@ -1,8 +1,8 @@
 """Images for a node that has no registry.
 
-Responsible for: packing a folder into an OCI image archive (`pack`), and importing archives, or images of buildah's or
-Docker's storage, into the node's containerd. Must not build images from Dockerfiles (hack/image does). Packing the
-same files gives the same bytes. Format: OCI image layout v1.0.0 and OCI image manifest.
+Responsible for: packing a folder into an OCI image archive (`pack`), importing archives, or images of buildah's or
+Docker's storage, into the node's containerd, and taking images out of it again. Must not build images from Dockerfiles
+(hack/image does). Packing the same files gives the same bytes. Format: OCI image layout v1.0.0 and OCI image manifest.
 """
 
 from __future__ import annotations
@@ -76,14 +76,21 @@ def _tar(files: Mapping[str, bytes], *, mode: int) -> bytes:
 
 def import_archive(archive: Path, layout: StateLayout, *, ctr: str) -> None:
     """Loads an OCI or docker archive into the node's containerd, where the kubelet finds it."""
-    done = subprocess.run(
-        [ctr, "--address", str(layout.containerd_socket), "--namespace", "k8s.io", "image", "import", str(archive)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _images(ctr, layout, "import", str(archive))
     if done.returncode != 0:
         raise Refusal(f"The node could not import {archive}: {done.stderr.strip()}")
+
+
+def remove(name: str, layout: StateLayout, *, ctr: str) -> None:
+    """Takes an image out of the node's containerd, with what only it holds; nothing to do when it is not there."""
+    done = _images(ctr, layout, "remove", "--sync", name)
+    if done.returncode != 0:
+        raise Refusal(f"The node could not remove {name}: {done.stderr.strip()}")
+
+
+def _images(ctr: str, layout: StateLayout, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [ctr, "--address", str(layout.containerd_socket), "--namespace", "k8s.io", "image", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def import_packed(

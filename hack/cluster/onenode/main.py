@@ -33,6 +33,7 @@ examples:
   cluster path helm                            where a built program lies
   cluster load-image image.tar                 give the node an image: an OCI or docker archive,
   cluster load-image localhost/culvert:dev     or an image of buildah's or Docker's storage
+  cluster remove-image localhost/culvert:dev   take it out of the node again
   cluster down                                 take it away, and everything that it left on the machine
 
 environment:
@@ -75,6 +76,7 @@ def _arguments() -> argparse.ArgumentParser:
     verb("down", "Stop it and remove everything that it left behind.")
     verb("kubeconfig", "Print the path of the administrator's kubeconfig.")
     verb("load-image", "Give the node an image.").add_argument("image", metavar="FILE|NAME")
+    verb("remove-image", "Take an image out of the node; no Pod may need it.").add_argument("image", metavar="NAME")
     build = verb("build", "Build programs into the cache.", state=False)
     build.add_argument("modules", nargs="*", metavar="MODULE", help="default: everything that a node needs")
     build.add_argument("--check", action="store_true", help="build nothing; exit 1 and list what is missing")
@@ -206,6 +208,13 @@ def _load_image(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _remove_image(parsed: argparse.Namespace) -> int:
+    found = _existing(_root(parsed))
+    ctr = building.programs(modules.needed_for("node"), layout.cache_root())["ctr"]
+    images.remove(parsed.image, found, ctr=ctr)
+    return 0
+
+
 def _build(parsed: argparse.Namespace) -> int:
     cache = layout.cache_root()
     if parsed.list:
@@ -250,6 +259,7 @@ _VERBS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "down": _down,
     "kubeconfig": _kubeconfig,
     "load-image": _load_image,
+    "remove-image": _remove_image,
     "build": _build,
     "path": _path,
     "kubectl": _kubectl,

@@ -30,7 +30,8 @@ ROTATE = "culvert.dev/rotate"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """``metadata`` of one object. ``created`` and ``deleted`` are RFC 3339 texts of the API server (sort as time)."""
+    """``metadata`` of one object. ``created``, ``deleted`` and ``changed`` (when somebody last wrote anything of it but
+    its status) are RFC 3339 texts of the API server (sort as time)."""
 
     namespace: str
     name: str
@@ -42,6 +43,7 @@ class Meta:
     finalizers: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    changed: str = ""
 
     @property
     def key(self) -> ObjectKey:
@@ -92,13 +94,17 @@ def integer(value: object, default: int = 0) -> int:
 def parse_meta(raw: Raw) -> Meta:
     """``metadata`` of ``raw``."""
     meta = mapping(raw.get("metadata"))
+    writes = (mapping(entry) for entry in sequence(meta.get("managedFields")))
+    changes = (text(entry.get("time")) for entry in writes if not entry.get("subresource"))
+    created = text(meta.get("creationTimestamp"))
     return Meta(
         namespace=text(meta.get("namespace")),
         name=text(meta.get("name")),
         uid=text(meta.get("uid")),
         resource_version=text(meta.get("resourceVersion")),
         generation=integer(meta.get("generation")),
-        created=text(meta.get("creationTimestamp")),
+        created=created,
+        changed=max(changes, default=created),
         deleted=text(meta.get("deletionTimestamp")),
         finalizers=tuple(f for f in sequence(meta.get("finalizers")) if isinstance(f, str)),
         labels=texts(meta.get("labels")),

@@ -105,28 +105,22 @@ class World:
 
     def all_keys(self) -> frozenset[ObjectKey]:
         """Every key that there could be work for."""
-        found = set(self.index.tunnels())
-        for claim in self.claims:
-            found |= relations.tunnels_of_claim(claim)
-        return frozenset(key for key in found if self._options.watches(key.namespace))
+        claimed = (relations.tunnels_of_claim(claim) for claim in self.claims)
+        watched = (key for tunnels in claimed for key in tunnels if self._options.watches(key.namespace))
+        return frozenset({*self.index.tunnels(), *watched})
 
     def bindings_of(self, key: ObjectKey) -> tuple[Binding, ...]:
         """The bindings that concern a Tunnel, in the order of their keys."""
         return self.index.bindings(key)
 
-    def _changed(self, key: ObjectKey) -> None:
-        # Claims are seen of everywhere, and a binding may name any Tunnel: what is another operator's is left alone.
-        if self._options.watches(key.namespace):
-            self._tell(key)
-
     def _mark(self, tunnels: Iterable[ObjectKey]) -> None:
         for tunnel in tunnels:
-            self._changed(tunnel)
+            self._tell(tunnel)
 
     def _on_tunnel(self, before: Held[Tunnel] | None, after: Held[Tunnel] | None) -> None:
         key = _key(before, after)
         self.index.on_tunnel(key, after.value if after is not None else None)
-        self._changed(key)
+        self._tell(key)
 
     def _on_binding(self, before: Held[Binding] | None, after: Held[Binding] | None) -> None:
         self.index.on_binding(_key(before, after), after.value if after is not None else None)
@@ -137,7 +131,9 @@ class World:
     def _on_claim(self, before: Held[Claim] | None, after: Held[Claim] | None) -> None:
         for held in (before, after):
             if held is not None:
-                self._mark(relations.tunnels_of_claim(held.value))
+                # Claims are seen of everywhere: those of other operators' Tunnels are no work of ours.
+                tunnels = relations.tunnels_of_claim(held.value)
+                self._mark(key for key in tunnels if self._options.watches(key.namespace))
         if before is not None and (
             after is None
             or after.value.tunnel != before.value.tunnel
@@ -159,7 +155,7 @@ class World:
                 metadata = held.raw["metadata"]
                 name = (metadata.get("labels") or {}).get(kinds.TUNNEL_LABEL)
                 if name:
-                    self._changed(ObjectKey(metadata.get("namespace", ""), name))
+                    self._tell(ObjectKey(metadata.get("namespace", ""), name))
 
 
 def _key(before: Held[Any] | None, after: Held[Any] | None) -> ObjectKey:

@@ -80,7 +80,8 @@ def tunnel_status(
     if tunnel.connector.autoscaling is not None:
         total = integer(mapping((deployment or {}).get("spec")).get("replicas"), tunnel.connector.autoscaling.least)
     issued = _credentials(snapshot, tunnel, rotated)
-    conditions = [accepted, issued, _available(snapshot, tunnel, deployment), _connected(fleet)]
+    conditions = [accepted, issued, _available(snapshot, tunnel, deployment)]
+    conditions.append(_connected(fleet, tunnel.status))
     conditions.append(_ready(conditions))
     status: dict[str, Any] = {
         "observedGeneration": tunnel.meta.generation,
@@ -90,7 +91,7 @@ def tunnel_status(
             "total": total,
             "text": f"{ready}/{total}",
         },
-        "sessions": integer(tunnel.status.get("sessions")) if fleet.unreachable else fleet.sessions,
+        "sessions": integer(tunnel.status.get("sessions")) if fleet.unreachable or fleet.unheard else fleet.sessions,
         "bindings": {"accepted": counts.accepted, "rejected": counts.rejected},
         "conditions": merge(_unpaused(tunnel.status), conditions, generation=tunnel.meta.generation, now=snapshot.now),
     }
@@ -167,12 +168,15 @@ def _available(snapshot: Snapshot, tunnel: Tunnel, deployment: Raw | None) -> Co
     return Condition(name, "False", "Unavailable", "No connector Pod is available; describe the Deployment's Pods.")
 
 
-def _connected(fleet: Fleet) -> Condition:
-    if fleet.unreachable:
-        said = "No connector answers the operator; traffic does not depend on it."
-        return Condition("Connected", "Unknown", "Unreachable", said)
+def _connected(fleet: Fleet, status: Raw) -> Condition:
     if any(s.serving for report in fleet.reported for s in report.sessions):
         return Condition("Connected", "True", "Connected", "Connectors hold sessions that carry data.")
+    stored = by_type(status).get("Connected")
+    if fleet.unheard and stored is not None:
+        return Condition("Connected", stored["status"], stored["reason"], stored["message"])
+    if fleet.unreachable:
+        said = "No connector answers the operator (port 20241 of its Pods); traffic does not depend on it."
+        return Condition("Connected", "Unknown", "Unreachable", said)
     errors = [e for report in fleet.reported for e in report.errors]
     if not errors:
         return Condition("Connected", "False", "Pending", "No connector has a session yet.")

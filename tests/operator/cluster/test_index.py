@@ -117,20 +117,22 @@ def claim(hostname: str, owner: str, held_by: str, version: int) -> Any:
     }
 
 
-def test_a_tunnel_that_cannot_be_seen_is_another_operators_and_its_claims_and_bindings_are_left_alone() -> None:
+def test_claims_of_a_tunnel_that_cannot_be_seen_are_no_work_and_only_bindings_that_name_it_are_looked_at() -> None:
     seen: list[ObjectKey] = []
     world = World(Options(namespace="sys", image="x", watch_namespaces=("a",)), seen.append)
     foreign = binding("a", "one", "main", ["x.example.com"], "web", [])
     foreign["spec"]["tunnelRef"]["namespace"] = "else"
     for scope in ("a", "sys"):
         world.bindings.replace([foreign] if scope == "a" else [], began=0, scope=scope)
-    world.claims.event("ADDED", claim("x.example.com", "a", "else/main", 10))
-    world.claims.event("DELETED", claim("x.example.com", "a", "else/main", 11))
+    assert seen == [ObjectKey("else", "main")]
+    seen.clear()
+    world.claims.event("ADDED", claim("x.example.com", "a", "third/main", 10))
+    world.claims.event("DELETED", claim("x.example.com", "a", "third/main", 11))
+    world.claims.event("ADDED", claim("x.example.com", "a", "third/main", 12))
     assert seen == []
-    assert world.all_keys() == frozenset()
-    world.claims.event("ADDED", claim("y.example.com", "a", "sys/main", 12))
+    world.claims.event("ADDED", claim("y.example.com", "a", "sys/main", 13))
     assert seen == [ObjectKey("sys", "main")]
-    assert world.all_keys() == {ObjectKey("sys", "main")}
+    assert world.all_keys() == {ObjectKey("else", "main"), ObjectKey("sys", "main")}
 
 
 @pytest.mark.parametrize(
