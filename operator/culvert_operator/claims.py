@@ -17,6 +17,7 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     K's, of N           | N (and others)               | update when paths or waiting changed
     K's, of N           | not N; first waiter is K's   | hand over to the waiter's namespace at once (record is changed)
     K's, of N           | nobody; route or record left | - (the route and the record go first)
+    K's, of N           | nobody; old sessions of K    | without paths (relays confirm the end of a K that went first)
     K's, of N           | nobody; waiter of Tunnel L   | hand over to it, paths empty (L fills them in)
     K's, of N           | nobody                       | delete
     another Tunnel's    | N                            | N's bindings into waiting
@@ -34,7 +35,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
 from culvert_operator.api.claim import (
@@ -132,12 +133,14 @@ def arbitrate(
     stored: Register,
     *,
     in_use: Callable[[str], bool],
+    lingers: bool = False,
     now: float,
 ) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
     """The operations on the ``stored`` claims, and the hostnames that are about to change hands inside this Tunnel.
 
     ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
-    record of this Tunnel is still left for a hostname that nobody wants any more.
+    record of this Tunnel is still left for a hostname that nobody wants any more; ``lingers``: sessions of a Tunnel
+    that goes or went may still serve what it holds.
     """
     register = Register(beneath=stored)
     demands: dict[str, list[Candidate]] = defaultdict(list)
@@ -148,7 +151,7 @@ def arbitrate(
         for c in stored
         if c.hostname not in demands and (c.tunnel == tunnel or any(w.tunnel == tunnel for w in c.waiting))
     }
-    clerk = _Clerk(tunnel, register, in_use, timestamp(now))
+    clerk = _Clerk(tunnel, register, in_use, lingers, timestamp(now))
     for hostname in (*demands, *sorted(concerned)):
         clerk.attend(hostname, demands.get(hostname, []))
     return tuple(clerk.operations), frozenset(clerk.handed_over)
@@ -159,13 +162,10 @@ class _Clerk:
     tunnel: ObjectKey
     register: Register
     in_use: Callable[[str], bool]
+    lingers: bool
     now: str
-    operations: list[ClaimOp]
-    handed_over: list[str]
-
-    def __init__(self, tunnel: ObjectKey, register: Register, in_use: Callable[[str], bool], now: str) -> None:
-        self.tunnel, self.register, self.in_use, self.now = tunnel, register, in_use, now
-        self.operations, self.handed_over = [], []
+    operations: list[ClaimOp] = field(default_factory=list)
+    handed_over: list[str] = field(default_factory=list)
 
     def attend(self, hostname: str, wanted: list[Candidate]) -> None:
         """One row of the table in the module's docstring."""
@@ -224,6 +224,9 @@ class _Clerk:
             self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
         elif self.in_use(claim.hostname):
             self._write(claim, replace(claim, waiting=waiting))
+        elif self.lingers:
+            # No binding's deletion waits for a relay.
+            self._write(claim, replace(claim, paths=(), waiting=waiting))
         elif heir is not None:
             left = tuple(w for w in waiting if w != heir)
             self._write(claim, self._given(claim, heir, (), left))

@@ -38,7 +38,7 @@ from culvert_operator.lifecycle import (
 from culvert_operator.programmed import muster
 from culvert_operator.records import Records, Wanted, listed_by, plan_records
 from culvert_operator.relations import tunnel_of
-from culvert_operator.revoking.decision import after_rotation, rotation
+from culvert_operator.revoking.decision import after_rotation, lingers, lingers_until, rotation
 from culvert_operator.routing import Routing, route
 from culvert_operator.scribe import Scribe
 from culvert_operator.statuses.binding import (
@@ -157,6 +157,7 @@ def _route(
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
         in_use=lambda hostname: hostname in listed or hostname in routed,
+        lingers=lingers(snapshot),
         schema=configured.schema,
     )
 
@@ -222,7 +223,7 @@ def _requeue(
     goes_at: float | None,
 ) -> float | None:
     """When to look again though nothing has changed: renewals, foreign claims, and zones that others write too."""
-    waits = [] if goes_at is None else [goes_at - snapshot.now]
+    waits = [moment - snapshot.now for moment in (goes_at, lingers_until(snapshot)) if moment is not None]
     if snapshot.dns is not None and phase in (Phase.SERVED, Phase.LEAVING):
         waits.append(DNS_RECHECK_SECONDS if _settled(snapshot.dns, records) else DNS_RETRY_SECONDS)
     if phase is Phase.SERVED:

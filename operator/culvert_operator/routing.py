@@ -82,6 +82,7 @@ def route(
     register: Register,
     *,
     in_use: Callable[[str], bool],
+    lingers: bool,
     schema: int,
 ) -> Routing:
     """Route ``bindings`` (those that are to be served; none without ``grants``) by the stored claims.
@@ -90,7 +91,9 @@ def route(
     """
     outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
-    operations, staying = arbitrate(snapshot.key, candidates, register, in_use=in_use, now=snapshot.now)
+    operations, staying = arbitrate(
+        snapshot.key, candidates, register, in_use=in_use, lingers=lingers, now=snapshot.now
+    )
     judged = {
         binding.meta.key: tuple(
             judge(snapshot.key, outcome, register, awaited=staying) if isinstance(outcome, Candidate) else outcome

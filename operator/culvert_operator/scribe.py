@@ -155,17 +155,12 @@ class Scribe:
     def _let_tunnel_go(self, tunnel: Tunnel) -> None:
         key = self.snapshot.key
         records = sorted({p.name for b in self.snapshot.bindings for p in listed_by(b, key)})
-        claims = sorted(c.hostname for c in self.snapshot.claims.values() if c.tunnel == key)
-        if not records and not claims:
+        if not records:
             self._end(tunnel)
             return
-        left = (
-            f"DNS records that are not confirmed gone: {', '.join(records[:5])}."
-            if records
-            else (f"Hostnames that are being given up: {', '.join(claims[:5])}.")
-        )
+        left = f"DNS records that are not confirmed gone: {', '.join(records[:5])}."
         view = self.snapshot.dns
-        if records and view is not None and view.error is not None:
+        if view is not None and view.error is not None:
             left = f"{left} {view.error}"
         status = deleting_status(tunnel, left, now=self.snapshot.now)
         self._patch("Tunnel", tunnel.meta, tunnel.status, status)

@@ -63,7 +63,8 @@ class RevocationState:
     """What the ledger says of the Tunnel: credentials issued before ``not_before`` (epoch seconds) are void.
 
     ``token`` is the signed statement; ``untold`` are those of the relay's addresses that have not confirmed it.
-    ``uid`` is that of the Tunnel that it was made for: this one, or one of the same name before it.
+    ``uid`` is that of the Tunnel that it was made for: this one, or one of the same name before it. ``issued_at`` is
+    when it was written down.
     """
 
     not_before: int
@@ -71,6 +72,7 @@ class RevocationState:
     relay: RelayTarget
     untold: tuple[str, ...] = ()
     uid: str = ""
+    issued_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ from culvert_protocol.statements import sign_revocation
 
 FINALIZER = "culvert.dev/cleanup"
 START = 1_764_000_000.0
+POD_GRACE_SECONDS = 45.0
 DNS = {
     "memory": {},
     "zones": ["example.com"],
@@ -93,6 +94,7 @@ class SimulatedWorld:
         self.issuer = PrivateKey(b"\x01" * 32)
         self.ledger: dict[str, Revoke] = {}
         self.untold: tuple[str, ...] = ()
+        self.lingering: dict[ObjectKey, tuple[Document, float]] = {}
         self.key_ids: dict[str, str] = {}
         self.last_issued: dict[ObjectKey, int] = {}
         self.let_go: set[ObjectKey] = set()
@@ -192,6 +194,9 @@ class SimulatedWorld:
             self._touch(item)
 
     def _gone(self, store: dict[ObjectKey, dict[str, Any]], key: ObjectKey) -> None:
+        document = self.document(key) if store is self.tunnels else None
+        if document is not None:
+            self.lingering[key] = (document, self.now)
         uid = store.pop(key)["metadata"]["uid"]
         self.history.append(f"gone {key}")
         for child in [c for c, o in self.children.items() if _owned_by(o, uid)]:
@@ -215,6 +220,20 @@ class SimulatedWorld:
             return Document.loads(base64.b64decode(stored["binaryData"][CONFIG_KEY])) if stored else None
         except DocumentError:
             return None
+
+    def served(self) -> list[tuple[ObjectKey, Document]]:
+        """What sessions serve: of each Tunnel, and of one that went while its relays have not heard so and its Pods
+        are still ending."""
+        found = [(key, document) for key in self.tunnels if (document := self.document(key)) is not None]
+        for key, (document, since) in self.lingering.items():
+            if self.untold and self.now - since < POD_GRACE_SECONDS:
+                found.append((key, document))
+        return found
+
+    def hear(self) -> None:
+        """Every relay is told of every revocation from now on."""
+        self.untold = ()
+        self.lingering.clear()
 
     def reports(self, key: ObjectKey) -> dict[str, Any]:
         if (key.namespace, relations.child("Deployment", key.name)) not in self.children:
@@ -289,7 +308,7 @@ class SimulatedWorld:
         token = sign_revocation(
             self.issuer, subject=found.subject, not_before=found.not_before, issued_at=found.not_before
         )
-        return RevocationState(found.not_before, token, found.relay, self.untold, found.uid)
+        return RevocationState(found.not_before, token, found.relay, self.untold, found.uid, found.issued_at)
 
     # --- what the operator does -----------------------------------------------------------------------------
 

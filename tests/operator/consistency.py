@@ -51,16 +51,13 @@ def _claims(world: Any) -> Iterator[str]:
 def _routes(world: Any) -> Iterator[str]:
     claims = {claim.hostname: claim for claim in map(parse_claim, world.claims.values())}
     serving: dict[str, set[ObjectKey]] = defaultdict(set)
-    for key in world.tunnels:
-        document = world.document(key)
-        for rule in document.rules if document is not None else ():
+    for key, document in world.served():
+        for rule in document.rules:
             name = name_of(rule)
-            if "deletionTimestamp" in world.tunnels[key]["metadata"]:
-                continue  # its claims go first, its routes with itself: its sessions end with its credential
             serving[name].add(key)
             if name not in claims or claims[name].tunnel != key:
                 yield f"{key} serves {name} without holding its claim"
-        ids = [rule.id for rule in document.rules] if document is not None else []
+        ids = [rule.id for rule in document.rules]
         if len(set(ids)) != len(ids):
             yield f"two rules of {key} have one id"
     for name, tunnels in serving.items():

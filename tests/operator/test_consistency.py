@@ -56,6 +56,18 @@ def taken(world: Any) -> None:
     the_claim(world)["spec"]["tunnel"] = "culvert-system/other"
 
 
+def given_up_early(world: Any) -> None:
+    world.tunnels[MAIN]["metadata"]["deletionTimestamp"] = "2025-01-01T00:00:00Z"
+    world.claims.clear()
+
+
+def given_up_before_relays_know(world: Any) -> None:
+    world.untold = ("relay.example.net:443",)
+    world.delete(MAIN)
+    world.settle()
+    world.claims.clear()
+
+
 def served_twice(world: Any) -> None:
     other = world.tunnel("other")
     kept = {child: raw for (_, child), raw in world.children.items() if child.kind == "ConfigMap"}
@@ -99,6 +111,8 @@ def orphaned(world: Any) -> None:
         (forgotten, "could go without a word"),
         (unclaimed, "without holding its claim"),
         (taken, "without holding its claim"),
+        (given_up_early, "without holding its claim"),
+        (given_up_before_relays_know, "without holding its claim"),
         (served_twice, "is served by 2 Tunnels"),
         (unlisted, "nobody remembers"),
         (astray, "which nobody serves"),

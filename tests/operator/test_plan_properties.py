@@ -53,6 +53,7 @@ steps = st.one_of(
     *[st.tuples(st.just("settle"))] * 4,  # most faults need something that was there before
     st.tuples(st.just("dns"), st.booleans()),
     st.tuples(st.just("connectors"), st.sampled_from(["obey", "lag", "silent"])),
+    st.tuples(st.just("relays"), st.booleans()),
     st.tuples(st.just("drop tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
@@ -95,6 +96,10 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
                 "lag": {"ready": True, "appliedVersion": 1, "sessions": []},
                 "silent": {"unlike": "a report"},
             }[how]
+        case ("relays", True):
+            world.hear()
+        case ("relays", False):
+            world.untold = ("relay.example.net:443",)
         case ("drop tunnel", name):
             if ObjectKey("culvert-system", name) in world.tunnels:
                 world.delete(ObjectKey("culvert-system", name))
@@ -132,6 +137,7 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
         in_force_or_void(world)
         look("the next step")
     world.dns_error, world.frozen = None, None
+    world.hear()
     world.settle()
     world.now += 2  # a Tunnel that goes waits for the second after its newest credential
     world.settle()

@@ -4,7 +4,8 @@ Responsible for: from when on credentials hold, and for whether the time has com
 HTTP, where a revocation is kept.
 Invariants: level-triggered and idempotent (what the ledger says already is not asked for again); after a rotation
 nothing is revoked before every connector that can hold a session reports the new credential, so that no request is
-lost; a Tunnel lets go of its finalizer only when its revocation is in the ledger, and never waits for a relay.
+lost; a Tunnel lets go of its finalizer only when its revocation is in the ledger, and never waits for a relay. Its
+hostnames do, for a bounded time.
 
 Rotation in the safe order, each step resting on the stored fact of the one before::
 
@@ -29,6 +30,9 @@ ROTATED_AT = "culvert.dev/rotated-at"
 
 
 ENDING = "Pods that are ending"
+LINGER_SECONDS = 60
+"""How long hostnames of a Tunnel that went wait for relays that do not confirm its revocation. By then its Pods have
+ended, whose grace is 45 s unless the Tunnel said otherwise."""
 UNTOLD = "RevocationUndelivered"
 """Reason of the Event that tells of relays which did not hear of a revocation."""
 
@@ -103,6 +107,27 @@ def farewell_at(snapshot: Snapshot, tunnel: Tunnel) -> float | None:
     """Epoch seconds until which a Tunnel that is being deleted waits, so that a successor's credential is younger."""
     not_before = _end(snapshot, tunnel)
     return float(not_before) if snapshot.now < not_before else None
+
+
+def lingers(snapshot: Snapshot) -> bool:
+    """Whether sessions of a Tunnel that goes, or that went from this name, may still serve: nobody else may have its
+    hostnames yet."""
+    tunnel = snapshot.tunnel
+    if tunnel is not None and tunnel.meta.deleting and tunnel.meta.has_finalizer:
+        return True
+    return lingers_until(snapshot) is not None
+
+
+def lingers_until(snapshot: Snapshot) -> float | None:
+    """Epoch seconds until which relays that have not heard of the end of a Tunnel that went are waited for."""
+    tunnel, stored = snapshot.tunnel, snapshot.revocation
+    if stored is None or not stored.untold:
+        return None
+    if tunnel is not None and not tunnel.meta.deleting and stored.uid == tunnel.meta.uid:
+        return None  # it has rotated, and serves on
+    if abs(snapshot.now - stored.issued_at) >= LINGER_SECONDS:
+        return None  # over, or written down by a clock that was wrong
+    return float(stored.issued_at + LINGER_SECONDS)
 
 
 def _end(snapshot: Snapshot, tunnel: Tunnel) -> int:

@@ -99,7 +99,7 @@ class Herald:
         entry = self._entries.get(subject)
         if entry is None or entry.until <= self._now():
             return None
-        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold, entry.uid)
+        return RevocationState(entry.not_before, entry.token, entry.relay, entry.untold, entry.uid, entry.issued_at)
 
     def repeated(self, relay: RelayTarget) -> tuple[str, ...]:
         """The statements that connectors of a Tunnel with these relays repeat to them, whichever Tunnel they are about:
@@ -139,6 +139,7 @@ class Herald:
             # The configuration carries this very text: another one would be a new version for nothing.
             token=before.token if same and before is not None else token,
             relay=wanted.relay,
+            issued_at=wanted.issued_at,
         )
         gone = ledger.room_for(entry, self._entries)
         # What the former entry's task is about to write must not come after this.

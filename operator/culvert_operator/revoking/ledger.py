@@ -27,6 +27,7 @@ class Entry:
 
     Both are unix seconds. ``token`` is the signed statement; ``told`` are those of the relay's addresses that have
     confirmed it. ``uid`` is the Tunnel's, for Events; ``shown``: one has told that a relay could not be reached.
+    ``issued_at`` is when it was written down.
     """
 
     tunnel: ObjectKey
@@ -38,6 +39,7 @@ class Entry:
     relay: RelayTarget
     told: tuple[str, ...] = ()
     shown: bool = False
+    issued_at: int = 0
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -65,6 +67,7 @@ def write(entry: Entry) -> str:
         "proxy": entry.relay.proxy,
         "told": list(entry.told),
         "shown": entry.shown,
+        "issuedAt": entry.issued_at,
     }
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -92,6 +95,7 @@ def read(said: str) -> Entry | None:
         ),
         told=tuple(one for one in sequence(value.get("told")) if isinstance(one, str)),
         shown=value.get("shown") is True,
+        issued_at=integer(value.get("issuedAt")),
     )
     return entry if entry.subject and entry.token and entry.not_before and addresses else None
 
