@@ -1,7 +1,7 @@
 """Claims: who holds a hostname, who waits for it, and what one Tunnel's planner does about it.
 
-Responsible for: from the candidates and the HostnameClaims of the cluster to (a) the rules that may be served,
-(b) the operations on claims. Must not know: Services, DNS, connectors.
+Responsible for: from the candidates and the HostnameClaims of the cluster to the operations on claims. Which rules
+they let be served, :mod:`culvert_operator.verdicts` says. Must not know: Services, DNS, connectors.
 
 A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, seen by the planner of Tunnel K:
 
@@ -33,10 +33,9 @@ could vanish without a word. Ties between bindings that ask at once are broken b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
 from culvert_operator.api.claim import (
     MAX_PATHS,
     MAX_WAITING,
@@ -47,83 +46,10 @@ from culvert_operator.api.claim import (
     claim_name,
     timestamp,
 )
-from culvert_operator.candidates import Candidate, Rejected, by_age
+from culvert_operator.candidates import Candidate, by_age
 from culvert_operator.keys import ObjectKey
+from culvert_operator.register import Register
 from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimOp, ClaimUpdate
-from culvert_protocol.granted import port_of
-
-
-@dataclass(frozen=True, slots=True)
-class Awaiting:
-    """A candidate whose claim is about to be created: neither accepted nor rejected yet."""
-
-    candidate: Candidate
-
-
-Verdict = Candidate | Rejected | Awaiting
-
-
-class Register:
-    """The claims of the cluster, asked by hostname and by relation; ``beneath`` is a register that this one extends.
-
-    An extended register costs what is added to it: a plan adds the claims that it is about to create.
-    """
-
-    def __init__(self, claims: Iterable[Claim] = (), *, beneath: Register | None = None) -> None:
-        self._beneath = beneath
-        self._by_hostname: dict[str, Claim] = {}
-        self._below: dict[str, list[Claim]] = defaultdict(list)
-        for claim in claims:
-            self.add(claim)
-
-    def __iter__(self) -> Iterator[Claim]:
-        if self._beneath is not None:
-            yield from self._beneath
-        yield from self._by_hostname.values()
-
-    def add(self, claim: Claim) -> None:
-        """Take a claim into account."""
-        self._by_hostname[claim.hostname] = claim
-        for suffix in wildcard_suffixes(claim.hostname.removeprefix("*.")):
-            self._below[suffix].append(claim)
-        if is_wildcard(claim.hostname):
-            self._below[claim.hostname[2:]].append(claim)
-
-    def get(self, hostname: str) -> Claim | None:
-        """The claim of exactly this hostname."""
-        found = self._by_hostname.get(hostname)
-        return found if found is not None or self._beneath is None else self._beneath.get(hostname)
-
-    def _under(self, suffix: str) -> Iterator[Claim]:
-        """The claims below a suffix, its wildcard included."""
-        if self._beneath is not None:
-            yield from self._beneath._under(suffix)
-        yield from self._below.get(suffix, ())
-
-    def conflicting(self, hostname: str, namespace: str, *, yields: bool = False) -> list[Claim]:
-        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim. ``yields``: as a
-        wildcard it leaves the names under it to others."""
-        found = []
-        for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
-            above = self.get(f"*.{suffix}")
-            if above is not None and not above.yields:
-                found.append(above)
-        if is_wildcard(hostname) and not yields:
-            found += self._under(hostname[2:])
-        others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
-        related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
-        return sorted(related, key=_age)
-
-    def older_conflict(self, claim: Claim) -> Claim | None:
-        """The conflicting claim that is older than ``claim``, if any: then ``claim`` is void."""
-        return next((c for c in self._conflicts(claim) if _age(c) < _age(claim)), None)
-
-    def _conflicts(self, claim: Claim) -> list[Claim]:
-        return self.conflicting(claim.hostname, claim.namespace, yields=claim.yields)
-
-
-def _age(claim: Claim) -> tuple[str, str]:
-    return (claim.claimed_at, claim.hostname)
 
 
 def arbitrate(
@@ -292,90 +218,3 @@ def _served(paths: Iterable[ClaimPath], namespace: str, wanted: Iterable[Candida
         has = candidate.binding.meta.namespace == namespace and candidate.claim_path in held
         found[key] = found.get(key, True) and has
     return frozenset(key for key, every in found.items() if every)
-
-
-def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaited: frozenset[str]) -> Verdict:
-    """Whether the claims *as they are stored* let a candidate be served.
-
-    ``register`` holds stored claims only; ``awaited`` are hostnames with an operation under way.
-    """
-    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
-    claim = register.get(hostname)
-    if claim is None:
-        blocking = register.conflicting(hostname, namespace, yields=candidate.yields)
-        if blocking:
-            return _conflict(candidate, blocking[0])
-        return Awaiting(candidate)
-    if claim.namespace != namespace or claim.tunnel != tunnel:
-        # Handing over inside the Tunnel: the next look will find the claim with its new holder.
-        return Awaiting(candidate) if hostname in awaited else _conflict(candidate, claim)
-    older = register.older_conflict(claim)
-    if older is not None:
-        return _conflict(candidate, older)
-    if candidate.claim_path in claim.paths:
-        return candidate
-    holder = next((p.binding for p in claim.paths if (p.type, p.value) == _bare(candidate)), None)
-    if holder is not None:
-        said = f"{namespace}/{holder} already has {hostname} with this path; choose another path."
-        return Rejected(candidate.rule, hostname, "HostnameConflict", said)
-    if len(claim.paths) >= MAX_PATHS:
-        said = f"{hostname} has {MAX_PATHS} paths already; remove some, or use another hostname."
-        return Rejected(candidate.rule, hostname, "QuotaExceeded", said)
-    return Awaiting(candidate)
-
-
-def agree(judged: Mapping[ObjectKey, tuple[Verdict, ...]], register: Register) -> dict[ObjectKey, tuple[Verdict, ...]]:
-    """Rejects rules whose protocol or allowed sources differ from those of the rule that has its hostname longest.
-
-    The relay knows hostnames, not rules: a hostname is either HTTP or TLS, and one restriction holds for all of it.
-    """
-    first: dict[str, Candidate] = {}
-    for verdicts in judged.values():
-        for candidate in verdicts:
-            if isinstance(candidate, Candidate):
-                known = first.setdefault(candidate.hostname, candidate)
-                if _rank(candidate, register) < _rank(known, register):
-                    first[candidate.hostname] = candidate
-
-    def settled(verdict: Verdict) -> Verdict:
-        winner = first[verdict.hostname] if isinstance(verdict, Candidate) else None
-        if not isinstance(verdict, Candidate) or winner is None or winner.terms == verdict.terms:
-            return verdict
-        other = f"{winner.binding.meta.name}/{winner.rule.name}"
-        said = f"{verdict.hostname} is served with other allowedSources by {other}; write the same in all its rules."
-        if winner.yields != verdict.yields:
-            said = f"{verdict.hostname} is served with another wildcard by {other}; write the same in all its rules."
-        if winner.rule.protocol != verdict.rule.protocol:
-            said = (
-                f"{verdict.hostname} is served as {winner.rule.protocol} by {other}; a hostname has one protocol, so "
-                "choose another hostname."
-            )
-        return Rejected(verdict.rule, verdict.hostname, "HostnameConflict", said)
-
-    return {key: tuple(settled(verdict) for verdict in verdicts) for key, verdicts in judged.items()}
-
-
-def _rank(candidate: Candidate, register: Register) -> tuple[int, str, str]:
-    claim = register.get(candidate.hostname)
-    paths = claim.paths if claim is not None else ()
-    place = paths.index(candidate.claim_path) if candidate.claim_path in paths else len(paths)
-    return place, candidate.binding.meta.name, candidate.rule.name
-
-
-def _bare(candidate: Candidate) -> tuple[str, str]:
-    return (str(candidate.path.type), candidate.path.value)
-
-
-def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
-    """Who is in the way is named only inside the same namespace: names of others are not for everybody."""
-    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
-    if winner.namespace == namespace:
-        said = f"{hostname} is held by this namespace in the Tunnel {winner.tunnel}; remove it there, or bind it there."
-    elif winner.hostname == hostname:
-        what = "hostname" if port_of(hostname) is None else "port"
-        said = f"{hostname} is held by another namespace; choose another {what}, or wait until it is given up."
-    elif is_wildcard(winner.hostname) and covers(winner.hostname, hostname):
-        said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname."
-    else:
-        said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname."
-    return Rejected(candidate.rule, hostname, "HostnameConflict", said)

@@ -15,7 +15,6 @@ from culvert_ingress.rules import Rule
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.access import config_map
 from culvert_operator.children.metadata import at_version, is_ours
-from culvert_operator.claims import Register
 from culvert_operator.compile import (
     TOO_OLD,
     TunnelProblem,
@@ -38,6 +37,7 @@ from culvert_operator.conditions.condition import Condition
 from culvert_operator.credentials import subject
 from culvert_operator.grants import read_grants
 from culvert_operator.records import Records
+from culvert_operator.register import Register
 from culvert_operator.relations import child
 from culvert_operator.routing import Routing
 from culvert_operator.world import GrantName, IssueConfiguration, Snapshot

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
-from culvert_operator.claims import Register
 from culvert_operator.compile import name_of, readable_schema, relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
@@ -37,6 +36,7 @@ from culvert_operator.lifecycle import (
 )
 from culvert_operator.programmed import muster
 from culvert_operator.records import Records, Wanted, listed_by, plan_records
+from culvert_operator.register import Register
 from culvert_operator.relations import tunnel_of
 from culvert_operator.revoking.decision import after_rotation, rotation
 from culvert_operator.routing import Routing, route

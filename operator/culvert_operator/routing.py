@@ -14,11 +14,13 @@ from culvert_ingress.rules import OriginRequest, UnavailableService
 from culvert_ingress.schemas import lacking, later
 from culvert_operator.api.binding import Binding
 from culvert_operator.candidates import Candidate, Rejected, examine
-from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
+from culvert_operator.claims import arbitrate
 from culvert_operator.compile import TOO_OLD, UPGRADE, rule_of
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
 from culvert_operator.references import Resolved, Unresolved, resolve
+from culvert_operator.register import Register
+from culvert_operator.verdicts import Awaiting, Verdict, agree, judge
 from culvert_operator.world import ClaimOp, Snapshot
 from culvert_protocol.granted import port_of
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culvert_operator.api.claim import Claim, ClaimPath, Waiter, claim_body, claim_name, parse_claim, timestamp
-from culvert_operator.claims import Register
 from culvert_operator.keys import ObjectKey
+from culvert_operator.register import Register
 
 MAIN = ObjectKey("culvert-system", "main")
 DNS = {

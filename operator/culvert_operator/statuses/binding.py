@@ -14,7 +14,6 @@ from typing import Any
 from culvert_operator.api.binding import Binding, Published
 from culvert_operator.api.meta import Raw, integer, mapping, sequence, text
 from culvert_operator.candidates import Candidate, Rejected
-from culvert_operator.claims import Awaiting
 from culvert_operator.conditions.condition import Condition, Status, bounded, is_true, merge
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.dns.plan import DNSView
@@ -22,6 +21,7 @@ from culvert_operator.keys import ObjectKey
 from culvert_operator.programmed import PROGRAMMED, Fleet, programmed
 from culvert_operator.records import DNS_READY, Records, dns_ready
 from culvert_operator.routing import Routed
+from culvert_operator.verdicts import Awaiting
 
 MAX_RULE_MESSAGE = 512
 SHOWN_HOSTNAMES = 3
