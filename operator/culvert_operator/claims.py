@@ -16,31 +16,37 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     K's, of N           | N; an older conflicting claim| delete (two wrote at once: the older claim wins)
     K's, of N           | N (and others)               | update when paths or waiting changed
     K's, of N           | not N; first waiter is K's   | hand over to the waiter's namespace at once (record is changed)
+    K's, of N           | nobody; waiter of a Tunnel L | hand over to it at once, K being ``former`` until nothing of it
+                        |         of the same place    | is left with K (:mod:`culvert_operator.succession`)
+    K's, of N           | nobody; ``former`` is left   | - (what the former Tunnel keeps goes first)
     K's, of N           | nobody; route or record left | - (the route and the record go first)
     K's, of N           | nobody; waiter of Tunnel L   | hand over to it, paths empty (L fills them in)
     K's, of N           | nobody                       | delete
     another Tunnel's    | N                            | N's bindings into waiting
-    another Tunnel's    | nobody any more              | K's bindings out of waiting
+    another Tunnel's    | nobody any more              | K's bindings out of waiting, K out of ``former``
 
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
 subtree, unless its rule says ``wildcard: Fallback``. One that reserves from now on is a new claim by its time, so that
 nobody below it loses a name. Invariants: a hostname has one holder, whatever the order of events; claims age by
 ``claimedAt``, never by an object's age, so an old object cannot take a newer name; a claim is only written by the
-Tunnel that holds it, but for the waiting list; nothing new is entered for an object without our finalizer, for it
-could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and name.
+Tunnel that holds it, but for the waiting list and ``former``; nothing new is entered for an object without our
+finalizer, for it could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and
+name.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from culvert_operator.api.claim import (
     MAX_PATHS,
     MAX_WAITING,
     Claim,
     ClaimPath,
+    Former,
+    Keeps,
     Waiter,
     claim_body,
     claim_name,
@@ -49,6 +55,8 @@ from culvert_operator.api.claim import (
 from culvert_operator.candidates import Candidate, by_age
 from culvert_operator.keys import ObjectKey
 from culvert_operator.register import Register
+from culvert_operator.relations import tunnels_of_claim
+from culvert_operator.succession import Succession
 from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimOp, ClaimUpdate
 
 
@@ -58,23 +66,21 @@ def arbitrate(
     stored: Register,
     *,
     in_use: Callable[[str], bool],
+    succession: Succession,
     now: float,
 ) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
     """The operations on the ``stored`` claims, and the hostnames that are about to change hands inside this Tunnel.
 
     ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
-    record of this Tunnel is still left for a hostname that nobody wants any more.
+    record of this Tunnel is still left for a hostname that nobody wants any more; ``succession`` which of them
+    another Tunnel may take over while they are.
     """
     register = Register(beneath=stored)
     demands: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
         demands[candidate.hostname].append(candidate)
-    concerned = {
-        c.hostname
-        for c in stored
-        if c.hostname not in demands and (c.tunnel == tunnel or any(w.tunnel == tunnel for w in c.waiting))
-    }
-    clerk = _Clerk(tunnel, register, in_use, timestamp(now))
+    concerned = {c.hostname for c in stored if c.hostname not in demands and tunnel in tunnels_of_claim(c)}
+    clerk = _Clerk(tunnel, register, in_use, succession, timestamp(now))
     for hostname in (*demands, *sorted(concerned)):
         clerk.attend(hostname, demands.get(hostname, []))
     return tuple(clerk.operations), frozenset(clerk.handed_over)
@@ -85,13 +91,10 @@ class _Clerk:
     tunnel: ObjectKey
     register: Register
     in_use: Callable[[str], bool]
+    succession: Succession
     now: str
-    operations: list[ClaimOp]
-    handed_over: list[str]
-
-    def __init__(self, tunnel: ObjectKey, register: Register, in_use: Callable[[str], bool], now: str) -> None:
-        self.tunnel, self.register, self.in_use, self.now = tunnel, register, in_use, now
-        self.operations, self.handed_over = [], []
+    operations: list[ClaimOp] = field(default_factory=list)
+    handed_over: list[str] = field(default_factory=list)
 
     def attend(self, hostname: str, wanted: list[Candidate]) -> None:
         """One row of the table in the module's docstring."""
@@ -102,15 +105,19 @@ class _Clerk:
         elif claim.deleting:
             return
         elif claim.tunnel != self.tunnel:
-            self._write(claim, replace(claim, waiting=self._waiting(claim, wanted, served=None)))
-        elif self.register.older_conflict(claim) is not None:
+            waiting, former = self._waiting(claim, wanted, served=None), self.succession.left(claim)
+            self._write(claim, replace(claim, waiting=waiting, former=former))
+        elif self.register.older_conflict(claim) is not None and claim.former is None:
             self._delete(claim)
         elif any(c.binding.meta.namespace == claim.namespace for c in wanted):
             paths = _paths(claim.paths, wanted, claim.namespace)
             waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
             yields = _yields(paths, wanted, claim.namespace)
             since = self.now if claim.yields and not yields else claim.claimed_at
-            self._write(claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since))
+            moved = self.succession.moved(claim)
+            self._write(
+                claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since, former=moved)
+            )
         else:
             self._vacate(claim, wanted)
 
@@ -140,14 +147,23 @@ class _Clerk:
     def _vacate(self, claim: Claim, wanted: list[Candidate]) -> None:
         """The holder has left: the first waiter takes over, or the claim goes once nothing is left of its route."""
         waiting = self._waiting(claim, wanted, served=None)
-        heir = next(iter(waiting), None)
-        if heir is not None and heir.tunnel == self.tunnel:
+        heir = next(iter(waiting), None) or self.succession.mover(claim, self.now)
+        if claim.former is not None and (heir is None or heir.tunnel != self.tunnel):
+            # One succession after the other: what the former Tunnel keeps goes first.
+            done = replace(claim.former, keeps=Keeps.NOTHING)
+            self._write(claim, replace(claim, paths=(), waiting=waiting, former=done))
+        elif heir is not None and heir.tunnel == self.tunnel:
             self.handed_over.append(claim.hostname)
             paths = _paths((), wanted, heir.namespace)
             served = _served(paths, heir.namespace, wanted)
             heirless = tuple(w for w in waiting if w.key not in served)
             yields = _yields(paths, wanted, heir.namespace)
             self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
+        elif heir is not None and self.in_use(claim.hostname) and self.succession.passes(heir.tunnel):
+            self.handed_over.append(claim.hostname)
+            left = tuple(w for w in waiting if w != heir)
+            former = Former(self.tunnel, claim.claimed_at, Keeps.ROUTE)
+            self._write(claim, replace(self._given(claim, heir, (), left), former=former))
         elif self.in_use(claim.hostname):
             self._write(claim, replace(claim, waiting=waiting))
         elif heir is not None:

@@ -126,6 +126,8 @@ def _content(
     register: Register,
 ) -> tuple[Document, tuple[GrantName, ...]]:
     def keep(hostname: str) -> bool:
+        if hostname in routing.passed:
+            return True
         claim = register.get(hostname)
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
 

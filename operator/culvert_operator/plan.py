@@ -47,6 +47,7 @@ from culvert_operator.statuses.binding import (
 )
 from culvert_operator.statuses.patch import status_patch
 from culvert_operator.statuses.tunnel import paused_status
+from culvert_operator.succession import Succession
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Plan, Snapshot
@@ -68,8 +69,9 @@ def plan(snapshot: Snapshot) -> Plan:
     parts = _sort(snapshot)
     register = Register(snapshot.claims.values())
     configured = Configured.read(snapshot, tunnel)
-    routing = _route(snapshot, phase, tunnel, parts, configured, register)
-    records = _old_records(snapshot, phase, tunnel, routing, register)
+    succession = _succession(snapshot, phase, configured)
+    routing = _route(snapshot, phase, tunnel, parts, configured, register, succession)
+    records = _old_records(snapshot, phase, tunnel, routing, register, succession)
     upkeep, rotated, revoke = Upkeep(), None, None
     if phase is Phase.SERVED and tunnel is not None and not in_terminating_namespace(snapshot):
         configured = configure(snapshot, tunnel, routing, records, configured, register)
@@ -79,12 +81,14 @@ def plan(snapshot: Snapshot) -> Plan:
     fleet = muster(snapshot.reports)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
+    taking = frozenset(c.hostname for c in register if c.tunnel == snapshot.key and c.former is not None)
     verdicts = {
-        k: programmed_condition(r, proofs[k], fleet, version=configured.version) for k, r in routing.bindings.items()
+        k: programmed_condition(r, proofs[k], fleet, version=configured.version, taking=taking)
+        for k, r in routing.bindings.items()
     }
     if phase is Phase.SERVED:
         withdraw = leaves_at is not None and leaves_at <= snapshot.now
-        records = _records(snapshot, phase, tunnel, routing, register, verdicts, withdraw=withdraw)
+        records = _records(snapshot, phase, tunnel, routing, register, succession, verdicts, withdraw=withdraw)
     scribe = Scribe(snapshot, phase, tunnel, configured, records, rotated)
     for binding in sorted(snapshot.bindings, key=lambda b: b.meta.key):
         if binding.meta.key not in parts.mine:
@@ -111,7 +115,9 @@ def plan(snapshot: Snapshot) -> Plan:
         dns_figures=records.figures,
         events=tuple(scribe.events),
         finalizers_remove=tuple(scribe.removed),
-        requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at, scribe.waits_until),
+        requeue_after=_requeue(
+            snapshot, phase, routing, configured, records, leaves_at, scribe.waits_until, succession.until(register)
+        ),
     )
 
 
@@ -135,6 +141,18 @@ def _sort(snapshot: Snapshot) -> _Parts:
     return _Parts(frozenset(b.meta.key for b in mine), tuple(b for b in mine if not b.meta.deleting))
 
 
+def _succession(snapshot: Snapshot, phase: Phase, configured: Configured) -> Succession:
+    listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
+    routed: set[str] = set()
+    if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
+        routed = {name_of(rule) for rule in configured.present.rules}
+
+    def in_use(hostname: str) -> bool:
+        return hostname in listed or hostname in routed
+
+    return Succession(snapshot, phase is Phase.SERVED, configured.present, in_use)
+
+
 def _route(
     snapshot: Snapshot,
     phase: Phase,
@@ -142,31 +160,34 @@ def _route(
     parts: _Parts,
     configured: Configured,
     register: Register,
+    succession: Succession,
 ) -> Routing:
-    listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
-    routed: set[str] = set()
-    if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
-        routed = {name_of(rule) for rule in configured.present.rules}
     served = phase is Phase.SERVED and tunnel is not None
     return route(
         snapshot,
         parts.active if served else (),
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
-        in_use=lambda hostname: hostname in listed or hostname in routed,
+        in_use=succession.in_use,
+        succession=succession,
         schema=readable_schema(snapshot.reports, configured.present),
     )
 
 
 def _old_records(
-    snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, routing: Routing, register: Register
+    snapshot: Snapshot,
+    phase: Phase,
+    tunnel: Tunnel | None,
+    routing: Routing,
+    register: Register,
+    succession: Succession,
 ) -> Records:
     """Which records of names that nobody serves any more are left: their routes have to stay."""
     served = {candidate.hostname for candidate, _ in routing.served}
     listed = {p.name for binding in snapshot.bindings for p in listed_by(binding, snapshot.key)}
     if phase is Phase.SERVED and listed <= served:
         return Records(pending=routing.staying)
-    return _records(snapshot, phase, tunnel, routing, register, {})
+    return _records(snapshot, phase, tunnel, routing, register, succession, {})
 
 
 def _records(
@@ -175,6 +196,7 @@ def _records(
     tunnel: Tunnel | None,
     routing: Routing,
     register: Register,
+    succession: Succession,
     verdicts: Mapping[ObjectKey, Condition],
     *,
     withdraw: bool = False,
@@ -188,6 +210,7 @@ def _records(
         wanted=_wanted(routing, register, verdicts),
         staying=routing.staying,
         bindings=snapshot.bindings,
+        handed_on=frozenset(succession.handed_on(register)),
         give_up=gives_up(snapshot),
         withdraw=withdraw,
     )
@@ -216,10 +239,10 @@ def _requeue(
     configured: Configured,
     records: Records,
     leaves_at: float | None,
-    goes_at: float | None,
+    *others: float | None,
 ) -> float | None:
     """When to look again though nothing has changed: renewals, foreign claims, and zones that others write too."""
-    waits = [] if goes_at is None else [goes_at - snapshot.now]
+    waits = [max(0.0, moment - snapshot.now) for moment in others if moment is not None]
     if snapshot.dns is not None and phase in (Phase.SERVED, Phase.LEAVING):
         waits.append(DNS_RECHECK_SECONDS if _settled(snapshot.dns, records) else DNS_RETRY_SECONDS)
     if phase is Phase.SERVED:

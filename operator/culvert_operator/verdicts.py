@@ -41,8 +41,10 @@ def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaite
             return _conflict(candidate, blocking[0])
         return Awaiting(candidate)
     if claim.namespace != namespace or claim.tunnel != tunnel:
-        # Handing over inside the Tunnel: the next look will find the claim with its new holder.
-        return Awaiting(candidate) if hostname in awaited else _conflict(candidate, claim)
+        # Handing over inside the Tunnel: the next look will find the claim with its new holder. Or the binding has come
+        # from another Tunnel, which gives the name up for it.
+        coming = claim.namespace == namespace and {p.binding for p in claim.paths} == {candidate.binding.meta.name}
+        return Awaiting(candidate) if hostname in awaited or coming else _conflict(candidate, claim)
     older = register.older_conflict(claim)
     if older is not None:
         return _conflict(candidate, older)

@@ -58,13 +58,16 @@ def _routes(world: Any) -> Iterator[str]:
             if "deletionTimestamp" in world.tunnels[key]["metadata"]:
                 continue  # its claims go first, its routes with itself: its sessions end with its credential
             serving[name].add(key)
-            if name not in claims or claims[name].tunnel != key:
+            if name not in claims or claims[name].since(key) is None:
                 yield f"{key} serves {name} without holding its claim"
         ids = [rule.id for rule in document.rules] if document is not None else []
         if len(set(ids)) != len(ids):
             yield f"two rules of {key} have one id"
     for name, tunnels in serving.items():
-        if len(tunnels) > 1:
+        # One stands by until the other stops: the relay lets the older claim serve.
+        claim = claims.get(name)
+        both = {claim.tunnel, claim.former.tunnel} if claim is not None and claim.former is not None else set()
+        if len(tunnels) > 1 and not tunnels <= both:
             yield f"{name} is served by {len(tunnels)} Tunnels"
 
 

@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culvert_operator.api.claim import Claim, ClaimPath, Waiter, claim_body, claim_name, parse_claim, timestamp
+from culvert_operator.compile import name_of
 from culvert_operator.keys import ObjectKey
 from culvert_operator.register import Register
+from culvert_operator.succession import PASSING_SECONDS
+
+from .consistency import contradictions
 
 MAIN = ObjectKey("culvert-system", "main")
 DNS = {
@@ -170,6 +174,161 @@ def test_a_waiter_of_another_tunnel_takes_over_too(world: Any) -> None:
     world.settle()
     assert world.condition(other, "Ready") == ("True", "Ready")
     assert claims(world)["shop.example.com"]["tunnel"] == "culvert-system/second"
+
+
+def answered(world: Any, hostname: str) -> Any:
+    """Watches that from now on a visitor of ``hostname`` is always led to a relay where some Tunnel serves it."""
+
+    def look(what: str) -> bool:
+        assert any(name == hostname for name, _ in world.zone), f"no record before {what}"
+        key = world.serves(hostname)
+        assert key is not None, f"no Tunnel serves it before {what}"
+        assert hostname in {name_of(rule) for rule in world.document(key).rules}, f"no rule before {what}"
+        assert contradictions(world) == [], what
+        return True
+
+    world.intercept = look
+    return world
+
+
+def dns_changes(world: Any) -> list[str]:
+    return [line for line in world.history if line.startswith("dns")]
+
+
+def test_d14_a_waiter_of_another_tunnel_takes_over_without_a_gap(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.history.clear()
+    world.now += 500
+    answered(world, "shop.example.com")
+    world.delete(first)
+    world.settle()
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert claims(world)["shop.example.com"]["tunnel"] == str(second)
+    assert "former" not in claims(world)["shop.example.com"]
+    assert first not in world.bindings
+    assert world.routes(MAIN) == []
+    assert "shop.example.com" not in world.granted(MAIN)
+    assert dns_changes(world) == ["dns update shop.example.com"]
+    assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/other"
+    assert not [e for e in world.events if e.reason == "RouteRefused"]
+
+
+def test_d13_a_changed_tunnel_reference_has_no_gap_and_leaves_the_record_alone(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    key = world.binding("web", "shop", "shop.example.com")
+    world.settle()
+    world.history.clear()
+    world.events.clear()
+    answered(world, "shop.example.com")
+    world.binding("web", "shop", "shop.example.com", tunnel=second)
+    world.settle()
+    assert world.condition(key, "Ready") == ("True", "Ready")
+    assert world.status(key)["tunnels"] == [str(second)]
+    assert {p["tunnel"] for p in world.status(key)["publishedRecords"]} == {str(second)}
+    assert dns_changes(world) == []
+    assert [e for e in world.events if e.type == "Warning"] == []
+
+
+def test_d13_a_changed_tunnel_reference_changes_a_record_that_leads_elsewhere_once(world: Any) -> None:
+    second = world.tunnel("second", dns={**DNS, "target": {"hostname": "other.example.net"}})
+    world.binding("web", "shop", "shop.example.com")
+    world.settle()
+    world.history.clear()
+    answered(world, "shop.example.com")
+    world.binding("web", "shop", "shop.example.com", tunnel=second)
+    world.settle()
+    assert dns_changes(world) == ["dns update shop.example.com"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dns": DNS, "relay": {"addresses": ["elsewhere.example.net:443"]}},
+        {"dns": {**DNS, "ownerId": "another"}},
+        {"dns": {**DNS, "zones": []}},
+    ],
+    ids=["relays", "owner", "provider"],
+)
+def test_between_tunnels_of_different_places_the_record_goes_first(world: Any, spec: dict[str, Any]) -> None:
+    second = world.tunnel("second", **spec)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.history.clear()
+    world.intercept = lambda what: contradictions(world) == []
+    world.delete(first)
+    world.settle()
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert dns_changes(world) == ["dns delete shop.example.com", "dns create shop.example.com"]
+
+
+def test_nobody_waits_for_ever_for_an_heir_that_does_not_get_ready(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.tunnels[second]["metadata"]["annotations"] = {}
+    silent = world.reports
+    world.reports = lambda key: {} if key == second else silent(key)
+    world.delete(first)
+    world.settle()
+    assert first in world.bindings
+    assert world.serves("shop.example.com") == MAIN
+    assert 0 < world.plan(MAIN).requeue_after <= PASSING_SECONDS
+    world.now += PASSING_SECONDS
+    world.settle()
+    assert first not in world.bindings
+    assert world.routes(MAIN) == []
+    assert claims(world)["shop.example.com"]["tunnel"] == str(second)
+    assert "former" not in claims(world)["shop.example.com"]
+
+
+def test_a_reference_that_goes_there_and_back_ends_where_it_was(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    for rounds in range(12):
+        key = world.binding("web", "shop", "shop.example.com")
+        world.settle()
+        world.binding("web", "shop", "shop.example.com", tunnel=second)
+        for _ in range(rounds):
+            for tunnel in world.tunnel_keys():
+                world.step(tunnel)
+                assert contradictions(world) == []
+        world.binding("web", "shop", "shop.example.com")
+        world.settle()
+        assert world.condition(key, "Ready") == ("True", "Ready"), rounds
+        assert world.routes(second) == [], rounds
+        assert world.status(key)["tunnels"] == [str(MAIN)], rounds
+        assert "former" not in claims(world)["shop.example.com"], rounds
+
+
+def test_d1_a_takeover_across_tunnels_that_is_interrupted_after_any_write_has_no_gap(simulate: Any) -> None:
+    for writes in range(1, 40):
+        world = simulate()
+        world.tunnel(dns=DNS)
+        second = world.tunnel("second", dns=DNS)
+        first = world.binding("first", "alpha", "shop.example.com")
+        world.settle()
+        other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+        world.settle()
+        world.history.clear()
+        world.delete(first)
+        answered(world, "shop.example.com")
+        left, watching = iter(range(writes)), world.intercept
+        world.intercept = lambda what, left=left, watching=watching: watching(what) and next(left, None) is not None
+        for _ in range(3):
+            for tunnel in world.tunnel_keys():
+                world.step(tunnel)
+        world.intercept = watching
+        world.settle()
+        assert world.condition(other, "Ready") == ("True", "Ready"), writes
+        assert dns_changes(world) == ["dns update shop.example.com"], writes
+        assert first not in world.bindings, writes
 
 
 def test_a_waiter_that_has_gone_does_not_keep_a_name(world: Any) -> None:

@@ -201,6 +201,7 @@ def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
                 yields = one.get("wildcard") == "Fallback"
                 assert yields or not covers(one["hostname"], other["hostname"])
     assert set(claims) == set(routed)
+    assert not [hostname for hostname, one in claims.items() if "former" in one]
     # Of those who want a name one namespace has it; nobody has it only where somebody has what lies under or over it.
     for name, wanted in wishes(world).items():
         accepted = {

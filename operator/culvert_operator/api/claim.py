@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from culvert_operator.api.meta import API_VERSION, Raw, integer, mapping, parse_meta, sequence, text
 from culvert_operator.keys import ObjectKey
@@ -45,6 +46,23 @@ class Waiter:
         return ObjectKey(self.namespace, self.name)
 
 
+class Keeps(StrEnum):
+    """What a Tunnel goes on with, of a hostname that another one has now (:mod:`culvert_operator.succession`)."""
+
+    ROUTE = "Route"
+    RECORD = "Record"
+    NOTHING = "Nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """The Tunnel that had a claim before, and since when, while something of the hostname may be left with it."""
+
+    tunnel: ObjectKey
+    claimed_at: str
+    keeps: Keeps
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """One HostnameClaim; that of a TCP port has ``tcp:<port>`` as its hostname.
@@ -60,10 +78,18 @@ class Claim:
     paths: tuple[ClaimPath, ...]
     waiting: tuple[Waiter, ...] = ()
     yields: bool = False
+    former: Former | None = None
     name: str = ""
     uid: str = ""
     resource_version: str = ""
     deleting: bool = False
+
+    def since(self, tunnel: ObjectKey) -> str | None:
+        """Since when a Tunnel may list the hostname in its grant; None when it may not."""
+        if self.tunnel == tunnel:
+            return self.claimed_at
+        former = self.former
+        return former.claimed_at if former is not None and former.tunnel == tunnel else None
 
 
 def claim_name(hostname: str) -> str:
@@ -104,6 +130,17 @@ def parse_claim(raw: Raw) -> Claim:
             for w in waiting
         ),
         yields=spec.get("wildcard") == FALLBACK,
+        former=_former(spec.get("former")),
+    )
+
+
+def _former(value: object) -> Former | None:
+    said = mapping(value)
+    if not said:
+        return None
+    steps = {str(step): step for step in Keeps}
+    return Former(
+        _key(said.get("tunnel")), text(said.get("claimedAt")), steps.get(text(said.get("keeps")), Keeps.NOTHING)
     )
 
 
@@ -130,6 +167,13 @@ def claim_body(claim: Claim) -> Raw:
     }
     if claim.yields:
         spec["wildcard"] = FALLBACK
+    if claim.former is not None:
+        former = claim.former
+        spec["former"] = {
+            "tunnel": str(former.tunnel),
+            "claimedAt": former.claimed_at,
+            "keeps": str(former.keeps),
+        }
     if claim.waiting:
         spec["waiting"] = [
             {"namespace": w.namespace, "name": w.name, "tunnel": str(w.tunnel), "since": w.since} for w in claim.waiting

@@ -7,7 +7,7 @@ known), and the same world gives the same status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,16 @@ def read_proof(routed: Routed, *, version: int | None) -> Proof:
     )
 
 
-def programmed_condition(routed: Routed, proof: Proof, fleet: Fleet, *, version: int | None) -> Condition:
+def programmed_condition(
+    routed: Routed, proof: Proof, fleet: Fleet, *, version: int | None, taking: Collection[str] = ()
+) -> Condition:
     """Programmed; ``version`` is the configuration that holds the present rules, None while none could be written."""
     if not routed.served:
         return Condition(PROGRAMMED, "False", "Pending", "No rule is accepted yet; see Accepted.")
     needed = proof.version or version
     if needed is None:
         return Condition(PROGRAMMED, "False", "Pending", "The configuration is not written; see the Tunnel.")
-    return programmed(fleet, routed.hostnames, version=needed, proven=proof.programmed)
+    return programmed(fleet, routed.hostnames, version=needed, proven=proof.programmed, taking=taking)
 
 
 def served_status(
