@@ -10,10 +10,10 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     claim of H          | wanted in K by               | -> operation
     --------------------+------------------------------+----------------------------------------------------------
     none                | nobody                       | -
-    none                | N; a conflicting claim       | - (N's rules wait: HostnameConflict)
+    none                | N; a conflicting claim       | N's bindings into its waiting, with H (HostnameConflict)
     none                | N                            | create for N, its bindings' paths; others of K wait
     K's, being deleted  | any                          | -
-    K's, of N           | N; an older conflicting claim| delete (two wrote at once: the older claim wins)
+    K's, of N           | N; an older conflicting claim| as if nobody wanted it (of two at once the older one wins)
     K's, of N           | N (and others)               | update when paths or waiting changed
     K's, of N           | not N; first waiter is K's   | hand over to the waiter's namespace at once (record is changed)
     K's, of N           | nobody; waiter of a Tunnel L | hand over to it at once, K being ``former`` until nothing of it
@@ -21,6 +21,7 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     K's, of N           | nobody; ``former`` is left   | - (what the former Tunnel keeps goes first)
     K's, of N           | nobody; route or record left | - (the route and the record go first)
     K's, of N           | nobody; waiter of Tunnel L   | hand over to it, paths empty (L fills them in)
+    K's, of N           | nobody; waiters for others   | vacant: they claim what they want, in order; then delete
     K's, of N           | nobody                       | delete
     another Tunnel's    | N                            | N's bindings into waiting
     another Tunnel's    | nobody any more              | K's bindings out of waiting, K out of ``former``
@@ -30,8 +31,8 @@ subtree, unless its rule says ``wildcard: Fallback``. One that reserves from now
 nobody below it loses a name. Invariants: a hostname has one holder, whatever the order of events; claims age by
 ``claimedAt``, never by an object's age, so an old object cannot take a newer name; a claim is only written by the
 Tunnel that holds it, but for the waiting list and ``former``; nothing new is entered for an object without our
-finalizer, for it could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and
-name.
+finalizer, for it could vanish without a word; who waits keeps the place when it has to wait at another claim. Ties
+between bindings that ask at once are broken by age, namespace and name.
 """
 
 from __future__ import annotations
@@ -79,22 +80,87 @@ def arbitrate(
     demands: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
         demands[candidate.hostname].append(candidate)
-    concerned = {c.hostname for c in stored if c.hostname not in demands and tunnel in tunnels_of_claim(c)}
     clerk = _Clerk(tunnel, register, in_use, succession, timestamp(now))
-    for hostname in (*demands, *sorted(concerned)):
+    clerk.line_up(demands, stored)
+    concerned = {c.hostname for c in stored if c.hostname in clerk.queues or tunnel in tunnels_of_claim(c)}
+    for hostname in (*demands, *sorted(concerned - demands.keys())):
         clerk.attend(hostname, demands.get(hostname, []))
+    return tuple(clerk.operations), frozenset(clerk.handed_over)
+
+
+def let_go(
+    tunnel: ObjectKey,
+    leaving: frozenset[ObjectKey],
+    wants: Callable[[str, str], bool],
+    stored: Register,
+    *,
+    succession: Succession,
+    now: float,
+) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
+    """The operations of a paused Tunnel: the bindings that leave it give up paths and places, and others get nothing.
+
+    ``wants(hostname, namespace)`` says whether a binding that stays still has the hostname.
+    """
+    clerk = _Clerk(tunnel, Register(beneath=stored), succession.in_use, succession, timestamp(now), leaving)
+    for claim in sorted((c for c in stored if tunnel in tunnels_of_claim(c)), key=lambda c: c.hostname):
+        clerk.let_go(claim, wants)
     return tuple(clerk.operations), frozenset(clerk.handed_over)
 
 
 @dataclass(slots=True)
 class _Clerk:
+    """``leaving``: of a paused Tunnel, the bindings that leave it; None for one that is not paused."""
+
     tunnel: ObjectKey
     register: Register
     in_use: Callable[[str], bool]
     succession: Succession
     now: str
+    leaving: frozenset[ObjectKey] | None = None
     operations: list[ClaimOp] = field(default_factory=list)
     handed_over: list[str] = field(default_factory=list)
+    queues: dict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+    since: dict[tuple[ObjectKey, str], str] = field(default_factory=dict)
+
+    def line_up(self, demands: dict[str, list[Candidate]], stored: Register) -> None:
+        """Find the claim at which each candidate waits that cannot be served by its own hostname's, and take those who
+        wait elsewhere out of ``demands``. A place is kept when somebody has to move to another claim."""
+        places: dict[tuple[ObjectKey, str], set[str]] = defaultdict(set)
+        for held in stored:
+            for waiter in held.waiting:
+                if waiter.tunnel == self.tunnel:
+                    place = (waiter.key, waiter.hostname or held.hostname)
+                    places[place].add(held.hostname)
+                    self.since[place] = min(waiter.since, self.since.get(place, waiter.since))
+        for hostname, wanted in demands.items():
+            claim = stored.get(hostname)
+            if claim is not None and not claim.vacant and not self._void(claim):
+                continue
+            for candidate in tuple(wanted):
+                place = (candidate.binding.meta.key, hostname)
+                blocking = self._in_the_way(candidate, stored)
+                if not blocking:
+                    # Its turn: the place is kept until the claim is stored.
+                    for vacant in stored.vacant(hostname, yields=candidate.yields):
+                        self.queues[vacant.hostname].append(candidate)
+                else:
+                    known = [c for c in blocking if c.hostname in places[place]]
+                    self.queues[(known or blocking)[0].hostname].append(candidate)
+                    wanted.remove(candidate)
+
+    def _in_the_way(self, candidate: Candidate, stored: Register) -> list[Claim]:
+        """The claims that keep a hostname which nobody has from being claimed: others' over or under it, or vacant ones
+        where it is not the candidate's turn."""
+        hostname, meta, yields = candidate.hostname, candidate.binding.meta, candidate.yields
+        others = stored.conflicting(hostname, meta.namespace, yields=yields)
+
+        def its_turn(vacant: Claim) -> bool:
+            return any((w.key, w.tunnel, w.hostname) == (meta.key, self.tunnel, hostname) for w in stored.turns(vacant))
+
+        return others or [c for c in stored.vacant(hostname, yields=yields) if not its_turn(c)]
+
+    def _void(self, claim: Claim) -> bool:
+        return claim.tunnel == self.tunnel and self.register.older_conflict(claim) is not None
 
     def attend(self, hostname: str, wanted: list[Candidate]) -> None:
         """One row of the table in the module's docstring."""
@@ -107,9 +173,7 @@ class _Clerk:
         elif claim.tunnel != self.tunnel:
             waiting, former = self._waiting(claim, wanted, served=None), self.succession.left(claim)
             self._write(claim, replace(claim, waiting=waiting, former=former))
-        elif self.register.older_conflict(claim) is not None and claim.former is None:
-            self._delete(claim)
-        elif any(c.binding.meta.namespace == claim.namespace for c in wanted):
+        elif not claim.vacant and any(c.binding.meta.namespace == claim.namespace for c in wanted):
             paths = _paths(claim.paths, wanted, claim.namespace)
             waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
             yields = _yields(paths, wanted, claim.namespace)
@@ -120,6 +184,21 @@ class _Clerk:
             )
         else:
             self._vacate(claim, wanted)
+
+    def let_go(self, claim: Claim, wants: Callable[[str, str], bool]) -> None:
+        """What those who leave a paused Tunnel have of a claim."""
+        assert self.leaving is not None
+        waiting = self._waiting(claim, [], served=None)
+        paths = tuple(p for p in claim.paths if ObjectKey(claim.namespace, p.binding) not in self.leaving)
+        if claim.deleting:
+            return
+        if claim.tunnel != self.tunnel:
+            self._write(claim, replace(claim, waiting=waiting, former=self.succession.left(claim)))
+        elif not claim.vacant and (paths or not claim.paths or wants(claim.hostname, claim.namespace)):
+            moved = self.succession.moved(claim)
+            self._write(claim, replace(claim, paths=paths, waiting=waiting, former=moved))
+        else:
+            self._vacate(claim, [])
 
     def _create(self, hostname: str, wanted: list[Candidate]) -> None:
         wanted = [c for c in wanted if c.binding.meta.has_finalizer]
@@ -147,16 +226,19 @@ class _Clerk:
     def _vacate(self, claim: Claim, wanted: list[Candidate]) -> None:
         """The holder has left: the first waiter takes over, or the claim goes once nothing is left of its route."""
         waiting = self._waiting(claim, wanted, served=None)
-        heir = next(iter(waiting), None) or self.succession.mover(claim, self.now)
+        turns = self.register.turns(replace(claim, waiting=waiting))
+        heir = next((w for w in turns if not w.hostname), None)
+        if not waiting and not claim.vacant and not self._void(claim):
+            heir = self.succession.mover(claim, self.now)
         if claim.former is not None and (heir is None or heir.tunnel != self.tunnel):
             # One succession after the other: what the former Tunnel keeps goes first.
             done = replace(claim.former, keeps=Keeps.NOTHING)
             self._write(claim, replace(claim, paths=(), waiting=waiting, former=done))
-        elif heir is not None and heir.tunnel == self.tunnel:
+        elif heir is not None and heir.tunnel == self.tunnel and self.leaving is None:
             self.handed_over.append(claim.hostname)
             paths = _paths((), wanted, heir.namespace)
             served = _served(paths, heir.namespace, wanted)
-            heirless = tuple(w for w in waiting if w.key not in served)
+            heirless = tuple(w for w in waiting if w.hostname or w.key not in served)
             yields = _yields(paths, wanted, heir.namespace)
             self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
         elif heir is not None and self.in_use(claim.hostname) and self.succession.passes(heir.tunnel):
@@ -169,6 +251,9 @@ class _Clerk:
         elif heir is not None:
             left = tuple(w for w in waiting if w != heir)
             self._write(claim, self._given(claim, heir, (), left))
+        elif waiting:
+            # They take what they want of it one after the other, or wait for what else is in their way.
+            self._write(claim, replace(claim, paths=(), waiting=waiting, vacant=True))
         else:
             self._delete(claim)
 
@@ -181,21 +266,32 @@ class _Clerk:
             paths=paths,
             waiting=left,
             yields=False,
+            vacant=False,
         )
 
     def _waiting(
         self, claim: Claim, wanted: list[Candidate], *, served: frozenset[ObjectKey] | None
     ) -> tuple[Waiter, ...]:
         """The waiting list with this Tunnel's part brought up to date; others' entries stay as they are."""
-        ours: dict[ObjectKey, bool] = {}
-        for candidate in wanted:
-            key = candidate.binding.meta.key
-            if served is None or key not in served:
-                ours[key] = candidate.binding.meta.has_finalizer
-        kept = [w for w in claim.waiting if w.tunnel != self.tunnel or w.key in ours]
-        known = {w.key for w in kept if w.tunnel == self.tunnel}
-        new = [Waiter(*key, self.tunnel, self.now) for key, secured in ours.items() if secured and key not in known]
-        return (*kept, *new[: max(0, MAX_WAITING - len(kept))])
+        if self.leaving is not None:
+            return tuple(w for w in claim.waiting if w.tunnel != self.tunnel or w.key not in self.leaving)
+        ours: dict[tuple[ObjectKey, str], Candidate] = {}
+        for candidate in (*wanted, *self.queues.get(claim.hostname, ())):
+            key, hostname = candidate.binding.meta.key, candidate.hostname
+            if hostname != claim.hostname or served is None or key not in served:
+                ours.setdefault((key, hostname if hostname != claim.hostname else ""), candidate)
+        kept = [
+            w if w.tunnel != self.tunnel else replace(w, yields=ours[w.key, w.hostname].yields)
+            for w in claim.waiting
+            if w.tunnel != self.tunnel or (w.key, w.hostname) in ours
+        ]
+        known = {(w.key, w.hostname) for w in kept if w.tunnel == self.tunnel}
+        new = [
+            Waiter(*key, self.tunnel, self.since.get((key, c.hostname), self.now), hostname, c.yields)
+            for (key, hostname), c in ours.items()
+            if c.binding.meta.has_finalizer and (key, hostname) not in known
+        ]
+        return tuple(sorted((*kept, *new[: max(0, MAX_WAITING - len(kept))]), key=lambda w: w.since))
 
     def _write(self, before: Claim, after: Claim) -> None:
         if after != before:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
-from culvert_operator.api.claim import Claim
+from culvert_operator.api.claim import Claim, Waiter
 
 
 class Register:
@@ -50,8 +50,16 @@ class Register:
         yield from self._below.get(suffix, ())
 
     def conflicting(self, hostname: str, namespace: str, *, yields: bool = False) -> list[Claim]:
-        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim. ``yields``: as a
-        wildcard it leaves the names under it to others."""
+        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim, nor vacant ones.
+        ``yields``: as a wildcard it leaves the names under it to others."""
+        related = self._related(hostname, yields=yields)
+        return sorted((c for c in related if c.namespace != namespace and not c.vacant), key=_age)
+
+    def vacant(self, hostname: str, *, yields: bool = False) -> list[Claim]:
+        """Vacant claims over or under ``hostname``, oldest first."""
+        return sorted((c for c in self._related(hostname, yields=yields) if c.vacant), key=_age)
+
+    def _related(self, hostname: str, *, yields: bool) -> Iterator[Claim]:
         found = []
         for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
             above = self.get(f"*.{suffix}")
@@ -59,9 +67,24 @@ class Register:
                 found.append(above)
         if is_wildcard(hostname) and not yields:
             found += self._under(hostname[2:])
-        others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
-        related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
-        return sorted(related, key=_age)
+        others = {c.hostname: c for c in found if c.hostname != hostname}
+        return (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
+
+    def turns(self, claim: Claim) -> tuple[Waiter, ...]:
+        """Of those who wait at ``claim`` the ones who may have what they want once its holder has left.
+
+        In their order; one in whose way another claim stands holds up nobody, and waits there.
+        """
+        found: list[Waiter] = []
+        for waiter in claim.waiting:
+            wanted = waiter.hostname or claim.hostname
+            blocked = self.conflicting(wanted, waiter.namespace, yields=waiter.yields)
+            held = self.get(wanted) if waiter.hostname else None
+            if (held is not None and not held.vacant) or any(c.hostname != claim.hostname for c in blocked):
+                continue
+            if not any(_clash(claim.hostname, first, waiter) for first in found):
+                found.append(waiter)
+        return tuple(found)
 
     def older_conflict(self, claim: Claim) -> Claim | None:
         """The conflicting claim that is older than ``claim``, if any: then ``claim`` is void."""
@@ -69,6 +92,14 @@ class Register:
 
     def _conflicts(self, claim: Claim) -> list[Claim]:
         return self.conflicting(claim.hostname, claim.namespace, yields=claim.yields)
+
+
+def _clash(hostname: str, one: Waiter, other: Waiter) -> bool:
+    """Whether two who wait at the claim of ``hostname`` cannot both have what they want."""
+    a, b = one.hostname or hostname, other.hostname or hostname
+    if one.namespace == other.namespace:
+        return False
+    return a == b or (covers(a, b) and not one.yields) or (covers(b, a) and not other.yields)
 
 
 def _age(claim: Claim) -> tuple[str, str]:

@@ -40,6 +40,9 @@ def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaite
         if blocking:
             return _conflict(candidate, blocking[0])
         return Awaiting(candidate)
+    if claim.vacant:
+        blocking = register.conflicting(hostname, namespace, yields=candidate.yields)
+        return _conflict(candidate, blocking[0]) if blocking else Awaiting(candidate)
     if claim.namespace != namespace or claim.tunnel != tunnel:
         # Handing over inside the Tunnel: the next look will find the claim with its new holder. Or the binding has come
         # from another Tunnel, which gives the name up for it.
@@ -111,7 +114,7 @@ def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
         what = "hostname" if port_of(hostname) is None else "port"
         said = f"{hostname} is held by another namespace; choose another {what}, or wait until it is given up."
     elif is_wildcard(winner.hostname) and covers(winner.hostname, hostname):
-        said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname."
+        said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname, or wait."
     else:
-        said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname."
+        said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname, or wait."
     return Rejected(candidate.rule, hostname, "HostnameConflict", said)

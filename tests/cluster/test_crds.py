@@ -246,6 +246,8 @@ ROWS: list[tuple[str, str, Any, str, Any]] = [
     ("HostnameClaim", "former", {"tunnel": "a/b", "keeps": "Route"}, "former.claimedAt: Required value", {"tunnel": "a/b", "claimedAt": "2025-01-01T00:00:00Z", "keeps": "Route"}),
     ("HostnameClaim", "former", {"tunnel": "b", "claimedAt": "2025-01-01T00:00:00Z", "keeps": "Route"}, "namespace/name", {"tunnel": "a/b", "claimedAt": "2025-01-01T00:00:00Z", "keeps": "Record"}),
     ("HostnameClaim", "former", {"tunnel": "a/b", "claimedAt": "2025-01-01T00:00:00Z", "keeps": "All"}, "Unsupported value", {"tunnel": "a/b", "claimedAt": "2025-01-01T00:00:00Z", "keeps": "Nothing"}),
+    ("HostnameClaim", "state", "Held", "Unsupported value", "Vacant"),
+    ("HostnameClaim", "waiting", [{"namespace": "a", "name": "b", "tunnel": "c/d", "since": "2025-01-01T00:00:00Z", "wildcard": "Yield"}], "Unsupported value", [{"namespace": "a", "name": "b", "tunnel": "c/d", "since": "2025-01-01T00:00:00Z", "hostname": "*.a.com", "wildcard": "Fallback"}]),
     ("HostnameClaim", "waiting", [{"namespace": "a"}], "waiting[0].name: Required value", [{"namespace": "a", "name": "b", "tunnel": "c/d", "since": "2025-01-01T00:00:00Z"}]),
     *[("Tunnel", "grants.0.hostnames.0", bad, said, good) for bad, said, good in HOSTNAME_ROWS],
     *[("TunnelBinding", "rules.0.hostname", bad, said, good) for bad, said, good in HOSTNAME_ROWS],
