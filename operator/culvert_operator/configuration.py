@@ -116,6 +116,27 @@ def configure(
     return replace(stored, issue=issue, version=version, accepted=accepted)
 
 
+def reduce(snapshot: Snapshot, tunnel: Tunnel, stored: Configured, rules: tuple[Rule, ...]) -> Configured:
+    """A new configuration with ``rules`` alone, of those that are stored: everything else in it stays as it is."""
+    present, key = stored.present, child("ConfigMap", tunnel.meta.name)
+    if present is None or rules == present.rules:
+        return stored
+    content = replace(present, version=0, grant="", rules=rules)
+    names = grant_names(content, snapshot.claims, snapshot.key, _with_present({}, (), present))
+    version = next_version(present, tunnel, snapshot.now)
+    issue = IssueConfiguration(
+        child=key,
+        namespace=tunnel.meta.namespace,
+        template=at_version(config_map(tunnel.meta), snapshot.children.get(key)),
+        document=replace(content, version=version),
+        subject=stored.subject,
+        names=names,
+        issued_at=int(snapshot.now),
+        expires_at=int(snapshot.now) + snapshot.options.credential_lifetime_seconds,
+    )
+    return replace(stored, issue=issue, version=version)
+
+
 def _content(
     tunnel: Tunnel,
     snapshot: Snapshot,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
-from culvert_operator.compile import name_of, readable_schema, relay_of
+from culvert_operator.compile import readable_schema, relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -34,6 +34,7 @@ from culvert_operator.lifecycle import (
     in_terminating_namespace,
     phase_of,
 )
+from culvert_operator.pause import hold
 from culvert_operator.programmed import muster
 from culvert_operator.records import Records, Wanted, listed_by, plan_records
 from culvert_operator.register import Register
@@ -45,9 +46,7 @@ from culvert_operator.statuses.binding import (
     programmed_condition,
     read_proof,
 )
-from culvert_operator.statuses.patch import status_patch
-from culvert_operator.statuses.tunnel import paused_status
-from culvert_operator.succession import Succession
+from culvert_operator.succession import Succession, in_use_of
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
 from culvert_operator.world import Plan, Snapshot
@@ -62,9 +61,9 @@ DNS_RECHECK_SECONDS = 300.0
 
 def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
-    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
-        return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)
+    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and phase is Phase.SERVED:
+        return hold(snapshot, snapshot.tunnel)
     tunnel = snapshot.tunnel if phase is not Phase.ABSENT else None
     parts = _sort(snapshot)
     register = Register(snapshot.claims.values())
@@ -121,13 +120,6 @@ def plan(snapshot: Snapshot) -> Plan:
     )
 
 
-def _paused(tunnel: Tunnel, snapshot: Snapshot) -> Plan:
-    """Nothing, but saying so: whatever is there stays there, and Pods, traffic and records with it."""
-    status = paused_status(tunnel, now=snapshot.now)
-    patch = status_patch("Tunnel", tunnel.meta, tunnel.status, status)
-    return Plan(statuses=(patch,) if patch is not None else ())
-
-
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """The bindings of a snapshot: those that want this Tunnel, and of them those that are to be served."""
@@ -142,15 +134,8 @@ def _sort(snapshot: Snapshot) -> _Parts:
 
 
 def _succession(snapshot: Snapshot, phase: Phase, configured: Configured) -> Succession:
-    listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
-    routed: set[str] = set()
-    if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
-        routed = {name_of(rule) for rule in configured.present.rules}
-
-    def in_use(hostname: str) -> bool:
-        return hostname in listed or hostname in routed
-
-    return Succession(snapshot, phase is Phase.SERVED, configured.present, in_use)
+    routes = configured.present if phase in (Phase.SERVED, Phase.REFUSED) else None
+    return Succession(snapshot, phase is Phase.SERVED, configured.present, in_use_of(snapshot, routes))
 
 
 def _route(

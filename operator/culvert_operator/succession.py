@@ -61,6 +61,13 @@ def place(tunnel: Tunnel, installation: str) -> tuple[object, ...]:
     return (relays, owner, dns.provider, dns.settings, dns.zones, dns.secret, dns.config_map, namespace)
 
 
+def in_use_of(snapshot: Snapshot, routes: Document | None) -> Callable[[str], bool]:
+    """Whether a Tunnel with these ``routes`` has a route or a record of a hostname."""
+    listed = {p.name for b in snapshot.bindings for p in b.published if p.tunnel == str(snapshot.key)}
+    routed = {name_of(rule) for rule in routes.rules} if routes is not None else set()
+    return lambda hostname: hostname in listed or hostname in routed
+
+
 @dataclass(frozen=True, slots=True)
 class Succession:
     """The succession as the planner of one Tunnel sees it. ``served``: the Tunnel is; ``present`` is its stored

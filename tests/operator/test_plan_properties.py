@@ -57,6 +57,7 @@ steps = st.one_of(
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
     st.tuples(st.just("rotate"), st.sampled_from(TUNNELS), st.sampled_from(["a", "b"])),
+    st.tuples(st.just("pause"), st.sampled_from(TUNNELS), st.booleans()),
 )
 
 
@@ -89,6 +90,8 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
             if tunnel is not None:
                 tunnel["metadata"].setdefault("annotations", {})["culvert.dev/rotate"] = value
                 world._touch(tunnel)
+        case ("pause", name, paused):
+            pause(world, name, paused=paused)
         case ("connectors", how):
             world.frozen = {
                 "obey": None,
@@ -103,6 +106,13 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
                 world.tunnel(name, dns=DNS)
         case ("later", seconds):
             world.now += seconds
+
+
+def pause(world: Any, name: str, *, paused: bool) -> None:
+    tunnel = world.tunnels.get(ObjectKey("culvert-system", name))
+    if tunnel is not None:
+        tunnel["metadata"].setdefault("annotations", {})["culvert.dev/paused"] = str(paused).lower()
+        world._touch(tunnel)
 
 
 def listed_names(world: Any) -> set[str]:
@@ -132,6 +142,12 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
         in_force_or_void(world)
         look("the next step")
     world.dns_error, world.frozen = None, None
+    if any(step[0] == "pause" for step in history):
+        world.settle()
+        # Paused or not: what has been deleted has gone.
+        assert not [k for k, b in world.bindings.items() if "deletionTimestamp" in b["metadata"]]
+        for name in TUNNELS:
+            pause(world, name, paused=False)
     world.settle()
     world.now += 2  # a Tunnel that goes waits for the second after its newest credential
     world.settle()
