@@ -84,6 +84,12 @@ def by_age(binding: Binding) -> tuple[str, str, str]:
     return (binding.meta.created, binding.meta.namespace, binding.meta.name)
 
 
+def names(binding: Binding) -> frozenset[str]:
+    """What the well-formed rules of a binding claim, granted or not."""
+    forms = (_form(rule) for rule in binding.rules)
+    return frozenset(form.hostname for form in forms if not form.problem)
+
+
 def examine(
     bindings: Iterable[Binding], *, grants: Grants, namespaces: Mapping[str, Namespace]
 ) -> dict[ObjectKey, tuple[Outcome, ...]]:

@@ -1,7 +1,7 @@
 """Claims: who holds a hostname, who waits for it, and what one Tunnel's planner does about it.
 
-Responsible for: from the candidates and the HostnameClaims of the cluster to (a) the rules that may be served,
-(b) the operations on claims. Must not know: Services, DNS, connectors.
+Responsible for: from the candidates and the HostnameClaims of the cluster to the operations on claims. Which rules
+they let be served, :mod:`culvert_operator.verdicts` says. Must not know: Services, DNS, connectors.
 
 A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, seen by the planner of Tunnel K:
 
@@ -10,121 +10,56 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
     claim of H          | wanted in K by               | -> operation
     --------------------+------------------------------+----------------------------------------------------------
     none                | nobody                       | -
-    none                | N; a conflicting claim       | - (N's rules wait: HostnameConflict)
+    none                | N; a conflicting claim       | N's bindings into its waiting, with H (HostnameConflict)
     none                | N                            | create for N, its bindings' paths; others of K wait
     K's, being deleted  | any                          | -
-    K's, of N           | N; an older conflicting claim| delete (two wrote at once: the older claim wins)
+    K's, of N           | N; an older conflicting claim| as if nobody wanted it (of two at once the older one wins)
     K's, of N           | N (and others)               | update when paths or waiting changed
     K's, of N           | not N; first waiter is K's   | hand over to the waiter's namespace at once (record is changed)
+    K's, of N           | nobody; waiter of a Tunnel L | hand over to it at once, K being ``former`` until nothing of it
+                        |         of the same place    | is left with K (:mod:`culvert_operator.succession`)
+    K's, of N           | nobody; ``former`` is left   | - (what the former Tunnel keeps goes first)
     K's, of N           | nobody; route or record left | - (the route and the record go first)
     K's, of N           | nobody; old sessions of K    | without paths (relays confirm the end of a K that went first)
     K's, of N           | nobody; waiter of Tunnel L   | hand over to it, paths empty (L fills them in)
+    K's, of N           | nobody; waiters for others   | vacant: they claim what they want, in order; then delete
     K's, of N           | nobody                       | delete
     another Tunnel's    | N                            | N's bindings into waiting
-    another Tunnel's    | nobody any more              | K's bindings out of waiting
+    another Tunnel's    | nobody any more              | K's bindings out of waiting, K out of ``former``
 
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
 subtree, unless its rule says ``wildcard: Fallback``. One that reserves from now on is a new claim by its time, so that
 nobody below it loses a name. Invariants: a hostname has one holder, whatever the order of events; claims age by
 ``claimedAt``, never by an object's age, so an old object cannot take a newer name; a claim is only written by the
-Tunnel that holds it, but for the waiting list; nothing new is entered for an object without our finalizer, for it
-could vanish without a word. Ties between bindings that ask at once are broken by age, namespace and name.
+Tunnel that holds it, but for the waiting list and ``former``; nothing new is entered for an object without our
+finalizer, for it could vanish without a word; who waits keeps the place when it has to wait at another claim. Ties
+between bindings that ask at once are broken by age, namespace and name.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from culvert_ingress.hostnames import covers, is_wildcard, wildcard_suffixes
 from culvert_operator.api.claim import (
     MAX_PATHS,
     MAX_WAITING,
     Claim,
     ClaimPath,
+    Former,
+    Keeps,
     Waiter,
     claim_body,
     claim_name,
     timestamp,
 )
-from culvert_operator.candidates import Candidate, Rejected, by_age
+from culvert_operator.candidates import Candidate, by_age
 from culvert_operator.keys import ObjectKey
+from culvert_operator.register import Register
+from culvert_operator.relations import tunnels_of_claim
+from culvert_operator.succession import Succession
 from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimOp, ClaimUpdate
-from culvert_protocol.granted import port_of
-
-
-@dataclass(frozen=True, slots=True)
-class Awaiting:
-    """A candidate whose claim is about to be created: neither accepted nor rejected yet."""
-
-    candidate: Candidate
-
-
-Verdict = Candidate | Rejected | Awaiting
-
-
-class Register:
-    """The claims of the cluster, asked by hostname and by relation; ``beneath`` is a register that this one extends.
-
-    An extended register costs what is added to it: a plan adds the claims that it is about to create.
-    """
-
-    def __init__(self, claims: Iterable[Claim] = (), *, beneath: Register | None = None) -> None:
-        self._beneath = beneath
-        self._by_hostname: dict[str, Claim] = {}
-        self._below: dict[str, list[Claim]] = defaultdict(list)
-        for claim in claims:
-            self.add(claim)
-
-    def __iter__(self) -> Iterator[Claim]:
-        if self._beneath is not None:
-            yield from self._beneath
-        yield from self._by_hostname.values()
-
-    def add(self, claim: Claim) -> None:
-        """Take a claim into account."""
-        self._by_hostname[claim.hostname] = claim
-        for suffix in wildcard_suffixes(claim.hostname.removeprefix("*.")):
-            self._below[suffix].append(claim)
-        if is_wildcard(claim.hostname):
-            self._below[claim.hostname[2:]].append(claim)
-
-    def get(self, hostname: str) -> Claim | None:
-        """The claim of exactly this hostname."""
-        found = self._by_hostname.get(hostname)
-        return found if found is not None or self._beneath is None else self._beneath.get(hostname)
-
-    def _under(self, suffix: str) -> Iterator[Claim]:
-        """The claims below a suffix, its wildcard included."""
-        if self._beneath is not None:
-            yield from self._beneath._under(suffix)
-        yield from self._below.get(suffix, ())
-
-    def conflicting(self, hostname: str, namespace: str, *, yields: bool = False) -> list[Claim]:
-        """Claims of other namespaces over or under ``hostname``, oldest first; never its own claim. ``yields``: as a
-        wildcard it leaves the names under it to others."""
-        found = []
-        for suffix in wildcard_suffixes(hostname.removeprefix("*.")):
-            above = self.get(f"*.{suffix}")
-            if above is not None and not above.yields:
-                found.append(above)
-        if is_wildcard(hostname) and not yields:
-            found += self._under(hostname[2:])
-        others = {c.hostname: c for c in found if c.namespace != namespace and c.hostname != hostname}
-        related = (c for c in others.values() if covers(c.hostname, hostname) or covers(hostname, c.hostname))
-        return sorted(related, key=_age)
-
-    def older_conflict(self, claim: Claim) -> Claim | None:
-        """The conflicting claim that is older than ``claim``, if any: then ``claim`` is void."""
-        return next((c for c in self._conflicts(claim) if _age(c) < _age(claim)), None)
-
-    def _conflicts(self, claim: Claim) -> list[Claim]:
-        return self.conflicting(claim.hostname, claim.namespace, yields=claim.yields)
-
-
-def _age(claim: Claim) -> tuple[str, str]:
-    return (claim.claimed_at, claim.hostname)
 
 
 def arbitrate(
@@ -133,39 +68,103 @@ def arbitrate(
     stored: Register,
     *,
     in_use: Callable[[str], bool],
+    succession: Succession,
     lingers: bool = False,
     now: float,
 ) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
     """The operations on the ``stored`` claims, and the hostnames that are about to change hands inside this Tunnel.
 
     ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
-    record of this Tunnel is still left for a hostname that nobody wants any more; ``lingers``: sessions of a Tunnel
-    that goes or went may still serve what it holds.
+    record of this Tunnel is still left for a hostname that nobody wants any more; ``succession`` which of them
+    another Tunnel may take over while they are; ``lingers``: sessions of a Tunnel that goes or went may still serve
+    what it holds.
     """
     register = Register(beneath=stored)
     demands: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
         demands[candidate.hostname].append(candidate)
-    concerned = {
-        c.hostname
-        for c in stored
-        if c.hostname not in demands and (c.tunnel == tunnel or any(w.tunnel == tunnel for w in c.waiting))
-    }
-    clerk = _Clerk(tunnel, register, in_use, lingers, timestamp(now))
-    for hostname in (*demands, *sorted(concerned)):
+    clerk = _Clerk(tunnel, register, in_use, succession, lingers, timestamp(now))
+    clerk.line_up(demands, stored)
+    concerned = {c.hostname for c in stored if c.hostname in clerk.queues or tunnel in tunnels_of_claim(c)}
+    for hostname in (*demands, *sorted(concerned - demands.keys())):
         clerk.attend(hostname, demands.get(hostname, []))
+    return tuple(clerk.operations), frozenset(clerk.handed_over)
+
+
+def let_go(
+    tunnel: ObjectKey,
+    leaving: frozenset[ObjectKey],
+    wants: Callable[[str, str], bool],
+    stored: Register,
+    *,
+    succession: Succession,
+    now: float,
+) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
+    """The operations of a paused Tunnel: the bindings that leave it give up paths and places, and others get nothing.
+
+    ``wants(hostname, namespace)`` says whether a binding that stays still has the hostname.
+    """
+    clerk = _Clerk(tunnel, Register(beneath=stored), succession.in_use, succession, False, timestamp(now), leaving)
+    for claim in sorted((c for c in stored if tunnel in tunnels_of_claim(c)), key=lambda c: c.hostname):
+        clerk.let_go(claim, wants)
     return tuple(clerk.operations), frozenset(clerk.handed_over)
 
 
 @dataclass(slots=True)
 class _Clerk:
+    """``leaving``: of a paused Tunnel, the bindings that leave it; None for one that is not paused."""
+
     tunnel: ObjectKey
     register: Register
     in_use: Callable[[str], bool]
+    succession: Succession
     lingers: bool
     now: str
+    leaving: frozenset[ObjectKey] | None = None
     operations: list[ClaimOp] = field(default_factory=list)
     handed_over: list[str] = field(default_factory=list)
+    queues: dict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+    since: dict[tuple[ObjectKey, str], str] = field(default_factory=dict)
+
+    def line_up(self, demands: dict[str, list[Candidate]], stored: Register) -> None:
+        """Find the claim at which each candidate waits that cannot be served by its own hostname's, and take those who
+        wait elsewhere out of ``demands``. A place is kept when somebody has to move to another claim."""
+        places: dict[tuple[ObjectKey, str], set[str]] = defaultdict(set)
+        for held in stored:
+            for waiter in held.waiting:
+                if waiter.tunnel == self.tunnel:
+                    place = (waiter.key, waiter.hostname or held.hostname)
+                    places[place].add(held.hostname)
+                    self.since[place] = min(waiter.since, self.since.get(place, waiter.since))
+        for hostname, wanted in demands.items():
+            claim = stored.get(hostname)
+            if claim is not None and not claim.vacant and not self._void(claim):
+                continue
+            for candidate in tuple(wanted):
+                place = (candidate.binding.meta.key, hostname)
+                blocking = self._in_the_way(candidate, stored)
+                if not blocking:
+                    # Its turn: the place is kept until the claim is stored.
+                    for vacant in stored.vacant(hostname, yields=candidate.yields):
+                        self.queues[vacant.hostname].append(candidate)
+                else:
+                    known = [c for c in blocking if c.hostname in places[place]]
+                    self.queues[(known or blocking)[0].hostname].append(candidate)
+                    wanted.remove(candidate)
+
+    def _in_the_way(self, candidate: Candidate, stored: Register) -> list[Claim]:
+        """The claims that keep a hostname which nobody has from being claimed: others' over or under it, or vacant ones
+        where it is not the candidate's turn."""
+        hostname, meta, yields = candidate.hostname, candidate.binding.meta, candidate.yields
+        others = stored.conflicting(hostname, meta.namespace, yields=yields)
+
+        def its_turn(vacant: Claim) -> bool:
+            return any((w.key, w.tunnel, w.hostname) == (meta.key, self.tunnel, hostname) for w in stored.turns(vacant))
+
+        return others or [c for c in stored.vacant(hostname, yields=yields) if not its_turn(c)]
+
+    def _void(self, claim: Claim) -> bool:
+        return claim.tunnel == self.tunnel and self.register.older_conflict(claim) is not None
 
     def attend(self, hostname: str, wanted: list[Candidate]) -> None:
         """One row of the table in the module's docstring."""
@@ -176,17 +175,34 @@ class _Clerk:
         elif claim.deleting:
             return
         elif claim.tunnel != self.tunnel:
-            self._write(claim, replace(claim, waiting=self._waiting(claim, wanted, served=None)))
-        elif self.register.older_conflict(claim) is not None:
-            self._delete(claim)
-        elif any(c.binding.meta.namespace == claim.namespace for c in wanted):
+            waiting, former = self._waiting(claim, wanted, served=None), self.succession.left(claim)
+            self._write(claim, replace(claim, waiting=waiting, former=former))
+        elif not claim.vacant and any(c.binding.meta.namespace == claim.namespace for c in wanted):
             paths = _paths(claim.paths, wanted, claim.namespace)
             waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
             yields = _yields(paths, wanted, claim.namespace)
             since = self.now if claim.yields and not yields else claim.claimed_at
-            self._write(claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since))
+            moved = self.succession.moved(claim)
+            self._write(
+                claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since, former=moved)
+            )
         else:
             self._vacate(claim, wanted)
+
+    def let_go(self, claim: Claim, wants: Callable[[str, str], bool]) -> None:
+        """What those who leave a paused Tunnel have of a claim."""
+        assert self.leaving is not None
+        waiting = self._waiting(claim, [], served=None)
+        paths = tuple(p for p in claim.paths if ObjectKey(claim.namespace, p.binding) not in self.leaving)
+        if claim.deleting:
+            return
+        if claim.tunnel != self.tunnel:
+            self._write(claim, replace(claim, waiting=waiting, former=self.succession.left(claim)))
+        elif not claim.vacant and (paths or not claim.paths or wants(claim.hostname, claim.namespace)):
+            moved = self.succession.moved(claim)
+            self._write(claim, replace(claim, paths=paths, waiting=waiting, former=moved))
+        else:
+            self._vacate(claim, [])
 
     def _create(self, hostname: str, wanted: list[Candidate]) -> None:
         wanted = [c for c in wanted if c.binding.meta.has_finalizer]
@@ -214,14 +230,26 @@ class _Clerk:
     def _vacate(self, claim: Claim, wanted: list[Candidate]) -> None:
         """The holder has left: the first waiter takes over, or the claim goes once nothing is left of its route."""
         waiting = self._waiting(claim, wanted, served=None)
-        heir = next(iter(waiting), None)
-        if heir is not None and heir.tunnel == self.tunnel:
+        turns = self.register.turns(replace(claim, waiting=waiting))
+        heir = next((w for w in turns if not w.hostname), None)
+        if not waiting and not claim.vacant and not self._void(claim):
+            heir = self.succession.mover(claim, self.now)
+        if claim.former is not None and (heir is None or heir.tunnel != self.tunnel):
+            # One succession after the other: what the former Tunnel keeps goes first.
+            done = replace(claim.former, keeps=Keeps.NOTHING)
+            self._write(claim, replace(claim, paths=(), waiting=waiting, former=done))
+        elif heir is not None and heir.tunnel == self.tunnel and self.leaving is None:
             self.handed_over.append(claim.hostname)
             paths = _paths((), wanted, heir.namespace)
             served = _served(paths, heir.namespace, wanted)
-            heirless = tuple(w for w in waiting if w.key not in served)
+            heirless = tuple(w for w in waiting if w.hostname or w.key not in served)
             yields = _yields(paths, wanted, heir.namespace)
             self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
+        elif heir is not None and self.in_use(claim.hostname) and self.succession.passes(heir.tunnel):
+            self.handed_over.append(claim.hostname)
+            left = tuple(w for w in waiting if w != heir)
+            former = Former(self.tunnel, claim.claimed_at, Keeps.ROUTE)
+            self._write(claim, replace(self._given(claim, heir, (), left), former=former))
         elif self.in_use(claim.hostname):
             self._write(claim, replace(claim, waiting=waiting))
         elif self.lingers:
@@ -230,6 +258,9 @@ class _Clerk:
         elif heir is not None:
             left = tuple(w for w in waiting if w != heir)
             self._write(claim, self._given(claim, heir, (), left))
+        elif waiting:
+            # They take what they want of it one after the other, or wait for what else is in their way.
+            self._write(claim, replace(claim, paths=(), waiting=waiting, vacant=True))
         else:
             self._delete(claim)
 
@@ -242,21 +273,32 @@ class _Clerk:
             paths=paths,
             waiting=left,
             yields=False,
+            vacant=False,
         )
 
     def _waiting(
         self, claim: Claim, wanted: list[Candidate], *, served: frozenset[ObjectKey] | None
     ) -> tuple[Waiter, ...]:
         """The waiting list with this Tunnel's part brought up to date; others' entries stay as they are."""
-        ours: dict[ObjectKey, bool] = {}
-        for candidate in wanted:
-            key = candidate.binding.meta.key
-            if served is None or key not in served:
-                ours[key] = candidate.binding.meta.has_finalizer
-        kept = [w for w in claim.waiting if w.tunnel != self.tunnel or w.key in ours]
-        known = {w.key for w in kept if w.tunnel == self.tunnel}
-        new = [Waiter(*key, self.tunnel, self.now) for key, secured in ours.items() if secured and key not in known]
-        return (*kept, *new[: max(0, MAX_WAITING - len(kept))])
+        if self.leaving is not None:
+            return tuple(w for w in claim.waiting if w.tunnel != self.tunnel or w.key not in self.leaving)
+        ours: dict[tuple[ObjectKey, str], Candidate] = {}
+        for candidate in (*wanted, *self.queues.get(claim.hostname, ())):
+            key, hostname = candidate.binding.meta.key, candidate.hostname
+            if hostname != claim.hostname or served is None or key not in served:
+                ours.setdefault((key, hostname if hostname != claim.hostname else ""), candidate)
+        kept = [
+            w if w.tunnel != self.tunnel else replace(w, yields=ours[w.key, w.hostname].yields)
+            for w in claim.waiting
+            if w.tunnel != self.tunnel or (w.key, w.hostname) in ours
+        ]
+        known = {(w.key, w.hostname) for w in kept if w.tunnel == self.tunnel}
+        new = [
+            Waiter(*key, self.tunnel, self.since.get((key, c.hostname), self.now), hostname, c.yields)
+            for (key, hostname), c in ours.items()
+            if c.binding.meta.has_finalizer and (key, hostname) not in known
+        ]
+        return tuple(sorted((*kept, *new[: max(0, MAX_WAITING - len(kept))]), key=lambda w: w.since))
 
     def _write(self, before: Claim, after: Claim) -> None:
         if after != before:
@@ -295,90 +337,3 @@ def _served(paths: Iterable[ClaimPath], namespace: str, wanted: Iterable[Candida
         has = candidate.binding.meta.namespace == namespace and candidate.claim_path in held
         found[key] = found.get(key, True) and has
     return frozenset(key for key, every in found.items() if every)
-
-
-def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaited: frozenset[str]) -> Verdict:
-    """Whether the claims *as they are stored* let a candidate be served.
-
-    ``register`` holds stored claims only; ``awaited`` are hostnames with an operation under way.
-    """
-    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
-    claim = register.get(hostname)
-    if claim is None:
-        blocking = register.conflicting(hostname, namespace, yields=candidate.yields)
-        if blocking:
-            return _conflict(candidate, blocking[0])
-        return Awaiting(candidate)
-    if claim.namespace != namespace or claim.tunnel != tunnel:
-        # Handing over inside the Tunnel: the next look will find the claim with its new holder.
-        return Awaiting(candidate) if hostname in awaited else _conflict(candidate, claim)
-    older = register.older_conflict(claim)
-    if older is not None:
-        return _conflict(candidate, older)
-    if candidate.claim_path in claim.paths:
-        return candidate
-    holder = next((p.binding for p in claim.paths if (p.type, p.value) == _bare(candidate)), None)
-    if holder is not None:
-        said = f"{namespace}/{holder} already has {hostname} with this path; choose another path."
-        return Rejected(candidate.rule, hostname, "HostnameConflict", said)
-    if len(claim.paths) >= MAX_PATHS:
-        said = f"{hostname} has {MAX_PATHS} paths already; remove some, or use another hostname."
-        return Rejected(candidate.rule, hostname, "QuotaExceeded", said)
-    return Awaiting(candidate)
-
-
-def agree(judged: Mapping[ObjectKey, tuple[Verdict, ...]], register: Register) -> dict[ObjectKey, tuple[Verdict, ...]]:
-    """Rejects rules whose protocol or allowed sources differ from those of the rule that has its hostname longest.
-
-    The relay knows hostnames, not rules: a hostname is either HTTP or TLS, and one restriction holds for all of it.
-    """
-    first: dict[str, Candidate] = {}
-    for verdicts in judged.values():
-        for candidate in verdicts:
-            if isinstance(candidate, Candidate):
-                known = first.setdefault(candidate.hostname, candidate)
-                if _rank(candidate, register) < _rank(known, register):
-                    first[candidate.hostname] = candidate
-
-    def settled(verdict: Verdict) -> Verdict:
-        winner = first[verdict.hostname] if isinstance(verdict, Candidate) else None
-        if not isinstance(verdict, Candidate) or winner is None or winner.terms == verdict.terms:
-            return verdict
-        other = f"{winner.binding.meta.name}/{winner.rule.name}"
-        said = f"{verdict.hostname} is served with other allowedSources by {other}; write the same in all its rules."
-        if winner.yields != verdict.yields:
-            said = f"{verdict.hostname} is served with another wildcard by {other}; write the same in all its rules."
-        if winner.rule.protocol != verdict.rule.protocol:
-            said = (
-                f"{verdict.hostname} is served as {winner.rule.protocol} by {other}; a hostname has one protocol, so "
-                "choose another hostname."
-            )
-        return Rejected(verdict.rule, verdict.hostname, "HostnameConflict", said)
-
-    return {key: tuple(settled(verdict) for verdict in verdicts) for key, verdicts in judged.items()}
-
-
-def _rank(candidate: Candidate, register: Register) -> tuple[int, str, str]:
-    claim = register.get(candidate.hostname)
-    paths = claim.paths if claim is not None else ()
-    place = paths.index(candidate.claim_path) if candidate.claim_path in paths else len(paths)
-    return place, candidate.binding.meta.name, candidate.rule.name
-
-
-def _bare(candidate: Candidate) -> tuple[str, str]:
-    return (str(candidate.path.type), candidate.path.value)
-
-
-def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
-    """Who is in the way is named only inside the same namespace: names of others are not for everybody."""
-    hostname, namespace = candidate.hostname, candidate.binding.meta.namespace
-    if winner.namespace == namespace:
-        said = f"{hostname} is held by this namespace in the Tunnel {winner.tunnel}; remove it there, or bind it there."
-    elif winner.hostname == hostname:
-        what = "hostname" if port_of(hostname) is None else "port"
-        said = f"{hostname} is held by another namespace; choose another {what}, or wait until it is given up."
-    elif is_wildcard(winner.hostname) and covers(winner.hostname, hostname):
-        said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname."
-    else:
-        said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname."
-    return Rejected(candidate.rule, hostname, "HostnameConflict", said)

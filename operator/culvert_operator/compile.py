@@ -144,14 +144,15 @@ def document(
 def grant_names(
     content: Document, claims: Mapping[str, Claim], tunnel: ObjectKey, sources: Mapping[str, tuple[str, ...]]
 ) -> tuple[GrantName, ...]:
-    """The names and ports of the document whose claims this Tunnel holds, with the claims' times and who may come."""
+    """The names and ports of the document whose claims this Tunnel holds, or held until another Tunnel is ready, with
+    the claims' times and who may come."""
     passed = set(tls_names(content.rules))
     names = (*content.hostnames(), *map(port_name, content.relay_ports()))
     held = ((hostname, claims.get(claim_name(hostname))) for hostname in names)
     return tuple(
-        GrantName(hostname, milliseconds(claim.claimed_at), hostname in passed, sources.get(hostname, ()))
+        GrantName(hostname, milliseconds(since), hostname in passed, sources.get(hostname, ()))
         for hostname, claim in held
-        if claim is not None and claim.hostname == hostname and claim.tunnel == tunnel
+        if claim is not None and claim.hostname == hostname and (since := claim.since(tunnel)) is not None
     )
 
 

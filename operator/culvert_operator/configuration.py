@@ -15,7 +15,6 @@ from culvert_ingress.rules import Rule
 from culvert_operator.api.tunnel import Tunnel
 from culvert_operator.children.access import config_map
 from culvert_operator.children.metadata import at_version, is_ours
-from culvert_operator.claims import Register
 from culvert_operator.compile import (
     TunnelProblem,
     document,
@@ -37,6 +36,7 @@ from culvert_operator.credentials import subject
 from culvert_operator.earlier import TOO_OLD, Fitted, fit
 from culvert_operator.grants import read_grants
 from culvert_operator.records import Records
+from culvert_operator.register import Register
 from culvert_operator.relations import child
 from culvert_operator.routing import Routing
 from culvert_operator.world import GrantName, IssueConfiguration, Snapshot
@@ -137,6 +137,27 @@ def configure(
     return replace(stored, issue=issue, version=version, accepted=accepted)
 
 
+def reduce(snapshot: Snapshot, tunnel: Tunnel, stored: Configured, rules: tuple[Rule, ...]) -> Configured:
+    """A new configuration with ``rules`` alone, of those that are stored: everything else in it stays as it is."""
+    present, key = stored.present, child("ConfigMap", tunnel.meta.name)
+    if present is None or rules == present.rules:
+        return stored
+    content = replace(present, version=0, grant="", rules=rules)
+    names = grant_names(content, snapshot.claims, snapshot.key, _with_present({}, (), present))
+    version = next_version(present, tunnel, snapshot.now)
+    issue = IssueConfiguration(
+        child=key,
+        namespace=tunnel.meta.namespace,
+        template=at_version(config_map(tunnel.meta), snapshot.children.get(key)),
+        document=replace(content, version=version),
+        subject=stored.subject,
+        names=names,
+        issued_at=int(snapshot.now),
+        expires_at=int(snapshot.now) + snapshot.options.credential_lifetime_seconds,
+    )
+    return replace(stored, issue=issue, version=version)
+
+
 def _content(
     fitted: Fitted,
     snapshot: Snapshot,
@@ -146,6 +167,8 @@ def _content(
     register: Register,
 ) -> tuple[Document, tuple[GrantName, ...]]:
     def keep(hostname: str) -> bool:
+        if hostname in routing.passed:
+            return True
         claim = register.get(hostname)
         return hostname in records.pending and claim is not None and claim.tunnel == snapshot.key
 

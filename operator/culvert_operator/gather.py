@@ -95,6 +95,7 @@ class Gatherer:
             revocation=self.herald.state(subject(self.issuer.installation, key)),
             repeated=self.herald.repeated(self.relays[key]) if key in self.relays else (),
             known_relay=self.relays.get(key),
+            others={other.meta.key: other for other in self.world.tunnels if other.meta.key != key},
         )
 
     def _known_children(self, key: ObjectKey) -> dict[ChildKey, Raw]:

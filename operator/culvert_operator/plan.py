@@ -21,8 +21,7 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
-from culvert_operator.claims import Register
-from culvert_operator.compile import name_of, relay_of
+from culvert_operator.compile import relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
 from culvert_operator.credentials import renewal_at
@@ -35,8 +34,10 @@ from culvert_operator.lifecycle import (
     in_terminating_namespace,
     phase_of,
 )
+from culvert_operator.pause import hold
 from culvert_operator.programmed import muster
 from culvert_operator.records import Records, Wanted, listed_by, plan_records
+from culvert_operator.register import Register
 from culvert_operator.relations import tunnel_of
 from culvert_operator.revoking.decision import after_rotation, lingers, lingers_until, rotation
 from culvert_operator.routing import Routing, route
@@ -45,8 +46,7 @@ from culvert_operator.statuses.binding import (
     programmed_condition,
     read_proof,
 )
-from culvert_operator.statuses.patch import status_patch
-from culvert_operator.statuses.tunnel import paused_status
+from culvert_operator.succession import Succession, in_use_of
 from culvert_operator.unseen import unseen
 from culvert_operator.upkeep import Upkeep, keep_up
 from culvert_operator.withdrawal import withdrawal_at
@@ -64,15 +64,16 @@ def plan(snapshot: Snapshot) -> Plan:
     """What is to be done for the Tunnel ``snapshot.key`` and its bindings; see :mod:`culvert_operator.world`."""
     if not snapshot.options.watches(snapshot.key.namespace):
         return unseen(snapshot)
-    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and not snapshot.tunnel.meta.deleting:
-        return _paused(snapshot.tunnel, snapshot)
     phase = phase_of(snapshot.tunnel, snapshot.options)
+    if snapshot.tunnel is not None and snapshot.tunnel.meta.paused and phase is Phase.SERVED:
+        return hold(snapshot, snapshot.tunnel)
     tunnel = snapshot.tunnel if phase is not Phase.ABSENT else None
     parts = _sort(snapshot)
     register = Register(snapshot.claims.values())
     configured = Configured.read(snapshot, tunnel)
-    routing = _route(snapshot, phase, tunnel, parts, configured, register)
-    records = _old_records(snapshot, phase, tunnel, routing, register)
+    succession = _succession(snapshot, phase, configured)
+    routing = _route(snapshot, phase, tunnel, parts, configured, register, succession)
+    records = _old_records(snapshot, phase, tunnel, routing, register, succession)
     upkeep, rotated, revoke = Upkeep(), None, None
     if phase is Phase.SERVED and tunnel is not None and not in_terminating_namespace(snapshot):
         configured = configure(snapshot, tunnel, routing, records, configured, register)
@@ -82,12 +83,14 @@ def plan(snapshot: Snapshot) -> Plan:
     fleet = muster(snapshot.reports, snapshot.unheard)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
+    taking = frozenset(c.hostname for c in register if c.tunnel == snapshot.key and c.former is not None)
     verdicts = {
-        k: programmed_condition(r, proofs[k], fleet, version=configured.version) for k, r in routing.bindings.items()
+        k: programmed_condition(r, proofs[k], fleet, version=configured.version, taking=taking)
+        for k, r in routing.bindings.items()
     }
     if phase is Phase.SERVED:
         withdraw = leaves_at is not None and leaves_at <= snapshot.now
-        records = _records(snapshot, phase, tunnel, routing, register, verdicts, withdraw=withdraw)
+        records = _records(snapshot, phase, tunnel, routing, register, succession, verdicts, withdraw=withdraw)
     scribe = Scribe(snapshot, phase, tunnel, configured, records, rotated)
     for binding in sorted(snapshot.bindings, key=lambda b: b.meta.key):
         if binding.meta.key not in parts.mine:
@@ -114,15 +117,10 @@ def plan(snapshot: Snapshot) -> Plan:
         dns_figures=records.figures,
         events=tuple(scribe.events),
         finalizers_remove=tuple(scribe.removed),
-        requeue_after=_requeue(snapshot, phase, routing, configured, records, leaves_at, scribe.waits_until),
+        requeue_after=_requeue(
+            snapshot, phase, routing, configured, records, leaves_at, scribe.waits_until, succession.until(register)
+        ),
     )
-
-
-def _paused(tunnel: Tunnel, snapshot: Snapshot) -> Plan:
-    """Nothing, but saying so: whatever is there stays there, and Pods, traffic and records with it."""
-    status = paused_status(tunnel, now=snapshot.now)
-    patch = status_patch("Tunnel", tunnel.meta, tunnel.status, status)
-    return Plan(statuses=(patch,) if patch is not None else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +136,11 @@ def _sort(snapshot: Snapshot) -> _Parts:
     return _Parts(frozenset(b.meta.key for b in mine), tuple(b for b in mine if not b.meta.deleting))
 
 
+def _succession(snapshot: Snapshot, phase: Phase, configured: Configured) -> Succession:
+    routes = configured.present if phase in (Phase.SERVED, Phase.REFUSED) else None
+    return Succession(snapshot, phase is Phase.SERVED, configured.present, in_use_of(snapshot, routes))
+
+
 def _route(
     snapshot: Snapshot,
     phase: Phase,
@@ -145,32 +148,35 @@ def _route(
     parts: _Parts,
     configured: Configured,
     register: Register,
+    succession: Succession,
 ) -> Routing:
-    listed = {p.name for b in snapshot.bindings for p in listed_by(b, snapshot.key)}
-    routed: set[str] = set()
-    if phase in (Phase.SERVED, Phase.REFUSED) and configured.present is not None:
-        routed = {name_of(rule) for rule in configured.present.rules}
     served = phase is Phase.SERVED and tunnel is not None
     return route(
         snapshot,
         parts.active if served else (),
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
-        in_use=lambda hostname: hostname in listed or hostname in routed,
+        in_use=succession.in_use,
+        succession=succession,
         lingers=lingers(snapshot),
         schema=configured.schema,
     )
 
 
 def _old_records(
-    snapshot: Snapshot, phase: Phase, tunnel: Tunnel | None, routing: Routing, register: Register
+    snapshot: Snapshot,
+    phase: Phase,
+    tunnel: Tunnel | None,
+    routing: Routing,
+    register: Register,
+    succession: Succession,
 ) -> Records:
     """Which records of names that nobody serves any more are left: their routes have to stay."""
     served = {candidate.hostname for candidate, _ in routing.served}
     listed = {p.name for binding in snapshot.bindings for p in listed_by(binding, snapshot.key)}
     if phase is Phase.SERVED and listed <= served:
         return Records(pending=routing.staying)
-    return _records(snapshot, phase, tunnel, routing, register, {})
+    return _records(snapshot, phase, tunnel, routing, register, succession, {})
 
 
 def _records(
@@ -179,6 +185,7 @@ def _records(
     tunnel: Tunnel | None,
     routing: Routing,
     register: Register,
+    succession: Succession,
     verdicts: Mapping[ObjectKey, Condition],
     *,
     withdraw: bool = False,
@@ -192,6 +199,7 @@ def _records(
         wanted=_wanted(routing, register, verdicts),
         staying=routing.staying,
         bindings=snapshot.bindings,
+        handed_on=frozenset(succession.handed_on(register)),
         give_up=gives_up(snapshot),
         withdraw=withdraw,
     )
@@ -220,10 +228,10 @@ def _requeue(
     configured: Configured,
     records: Records,
     leaves_at: float | None,
-    goes_at: float | None,
+    *others: float | None,
 ) -> float | None:
     """When to look again though nothing has changed: renewals, foreign claims, and zones that others write too."""
-    waits = [moment - snapshot.now for moment in (goes_at, lingers_until(snapshot)) if moment is not None]
+    waits = [max(0.0, at - snapshot.now) for at in (*others, lingers_until(snapshot)) if at is not None]
     if snapshot.dns is not None and phase in (Phase.SERVED, Phase.LEAVING):
         waits.append(DNS_RECHECK_SECONDS if _settled(snapshot.dns, records) else DNS_RETRY_SECONDS)
     if phase is Phase.SERVED:

@@ -20,6 +20,8 @@ PROGRAMMED = "Programmed"
 PROVEN = Condition(
     PROGRAMMED, "True", "Programmed", "Every ready connector serves the rules, and every relay accepted the hostnames."
 )
+HELD_BY_ANOTHER = "held_by_another_tunnel"
+"""The relay's word for a name that an older claim of another tunnel has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,17 @@ def muster(reports: Mapping[str, ConnectorReport | None], unheard: Collection[st
     return Fleet(ready, reported, len(reports), bool(unheard))
 
 
-def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven: bool) -> Condition:
+def programmed(
+    fleet: Fleet, hostnames: Collection[str], *, version: int, proven: bool, taking: Collection[str] = ()
+) -> Condition:
     """The condition of a binding that is served under ``hostnames`` since ``version``.
 
     ``proven``: it was True already for this generation and these rules. Then a connector that lags behind or comes
-    and goes does not undo it; a refusal, or no ready connector at all, does.
+    and goes does not undo it; a refusal, or no ready connector at all, does. ``taking``: hostnames that another
+    Tunnel serves until this one is ready, at relays that refuse them to it for so long.
     """
     if fleet.unheard and proven:
-        return _refusal(fleet, frozenset(hostnames), version=0) or PROVEN
+        return _refusal(fleet, frozenset(hostnames), version=0, taking=taking) or PROVEN
     if fleet.unheard and fleet.reported and not fleet.ready:
         return Condition(PROGRAMMED, "Unknown", "Unreachable", "No ready connector has answered the operator yet.")
     if fleet.unreachable:
@@ -67,26 +72,35 @@ def programmed(fleet: Fleet, hostnames: Collection[str], *, version: int, proven
         return Condition(PROGRAMMED, "Unknown", "Unreachable", said)
     if not fleet.ready:
         return Condition(PROGRAMMED, "False", "NoConnector", "No connector is ready; see the Tunnel's conditions.")
-    refused = _refusal(fleet, frozenset(hostnames), version=0 if proven else version)
-    if refused is not None:
+    refused = _refusal(fleet, frozenset(hostnames), version=0 if proven else version, taking=taking)
+    if refused is not None and refused.reason == "RouteRefused":
         return refused
     lagging = None if proven else _lag(fleet, version)
     if lagging is not None:
         return Condition(PROGRAMMED, "False", "NotApplied", lagging)
     if fleet.unheard:
         return Condition(PROGRAMMED, "False", "NotApplied", "A ready connector has not answered the operator yet.")
-    return PROVEN
+    return refused or PROVEN
 
 
-def _refusal(fleet: Fleet, hostnames: frozenset[str], *, version: int) -> Condition | None:
+def answered(fleet: Fleet, version: int) -> bool:
+    """Whether every ready connector has applied ``version``, and every relay that it reaches has answered it."""
+    return bool(fleet.ready) and _lag(fleet, version) is None
+
+
+def _refusal(fleet: Fleet, hostnames: frozenset[str], *, version: int, taking: Collection[str]) -> Condition | None:
+    passing = None
     for report in fleet.ready:
         for refused in report.refused:
-            if refused.hostname in hostnames and report.applied_version >= version:
-                said = (
-                    f"The relay {refused.relay} refuses {refused.hostname} ({refused.reason}); see relay.yml's issuers."
-                )
-                return Condition(PROGRAMMED, "False", "RouteRefused", said)
-    return None
+            if refused.hostname not in hostnames or report.applied_version < version:
+                continue
+            if refused.hostname in taking and refused.reason == HELD_BY_ANOTHER:
+                said = f"{refused.hostname} is being taken over: the Tunnel that had it serves it until this one can."
+                passing = Condition(PROGRAMMED, "False", "NotApplied", said)
+                continue
+            said = f"The relay {refused.relay} refuses {refused.hostname} ({refused.reason}); see relay.yml's issuers."
+            return Condition(PROGRAMMED, "False", "RouteRefused", said)
+    return passing
 
 
 def _lag(fleet: Fleet, version: int) -> str | None:

@@ -153,18 +153,20 @@ def plan_records(
     wanted: Collection[Wanted],
     staying: Collection[str],
     bindings: Iterable[Binding],
+    handed_on: Collection[tuple[ObjectKey, str, str]] = (),
     give_up: bool = False,
     withdraw: bool = False,
 ) -> Records:
     """Plan the records of one Tunnel over the bindings' stored lists.
 
-    ``staying`` are hostnames that are about to change hands inside the Tunnel: their records are not touched.
+    ``staying`` are hostnames that are about to change hands: their records are not touched. ``handed_on`` are listed
+    records (binding, name, type) that are another Tunnel's now: they are forgotten.
     Without a provider (``view`` None: no ``dns``, or no Tunnel) nothing is planned, and records of objects that go
     are left behind. A failed read keeps every list as it is, unless ``give_up``: then records of what goes are left.
     ``withdraw``: nobody has served for so long that the Tunnel wants its records gone until somebody does.
     """
-    listed = {b.meta.key: listed_by(b, key) for b in bindings}
     by_key = {b.meta.key: b for b in bindings}
+    listed = {k: tuple(p for p in listed_by(b, key) if (k, p.name, p.type) not in handed_on) for k, b in by_key.items()}
     everything = frozenset(p.name for found in listed.values() for p in found)
     if tunnel is None or tunnel.dns is None or view is None:
         return _without_provider(tunnel, listed, by_key, key)

@@ -41,12 +41,13 @@ def tunnels_of_binding(binding: Binding, options: Options) -> frozenset[ObjectKe
 
 
 def tunnels_of_claim(claim: Claim) -> frozenset[ObjectKey]:
-    """The Tunnel that holds the claim, and those that wait for it. On a change, ask before *and* after it.
+    """The Tunnel that holds the claim, the one that had it, and those that wait. On a change ask before *and* after.
 
     When a claim goes away or changes its holder, names *below or above* it may have become free for any Tunnel: mark
     all of them (the planner asks to be called again every minute while it has such a rule, so this is only for speed).
     """
-    return frozenset({claim.tunnel, *(w.tunnel for w in claim.waiting)})
+    former = () if claim.former is None else (claim.former.tunnel,)
+    return frozenset({claim.tunnel, *former, *(w.tunnel for w in claim.waiting)})
 
 
 def child(kind: str, tunnel_name: str) -> ChildKey:

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from culvert_ingress.rules import OriginRequest, UnavailableService
 from culvert_ingress.schemas import lacking, later
 from culvert_operator.api.binding import Binding
+from culvert_operator.api.claim import Keeps
 from culvert_operator.candidates import Candidate, Rejected, examine
-from culvert_operator.claims import Awaiting, Register, Verdict, agree, arbitrate, judge
+from culvert_operator.claims import arbitrate
 from culvert_operator.compile import rule_of
 from culvert_operator.earlier import TOO_OLD, UPGRADE
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
 from culvert_operator.references import Resolved, Unresolved, resolve
+from culvert_operator.register import Register
+from culvert_operator.succession import Succession
+from culvert_operator.verdicts import Awaiting, Verdict, agree, judge
 from culvert_operator.world import ClaimOp, Snapshot
 from culvert_protocol.granted import port_of
 
@@ -62,12 +66,14 @@ class Routed:
 class Routing:
     """All that one Tunnel serves, and what is to be done about claims.
 
-    ``staying`` are hostnames that are about to change hands inside the Tunnel: neither route nor record may go.
+    ``staying`` are hostnames whose records are not touched, for they are about to change hands; ``passed`` those of
+    them that another Tunnel has by now, whose route stays until it is ready.
     """
 
     bindings: Mapping[ObjectKey, Routed]
     claims: tuple[ClaimOp, ...]
     staying: frozenset[str]
+    passed: frozenset[str] = frozenset()
 
     @property
     def served(self) -> tuple[tuple[Candidate, Resolved], ...]:
@@ -82,6 +88,7 @@ def route(
     register: Register,
     *,
     in_use: Callable[[str], bool],
+    succession: Succession,
     lingers: bool,
     schema: int,
 ) -> Routing:
@@ -91,12 +98,18 @@ def route(
     """
     outcomes = examine(bindings, grants=grants, namespaces=snapshot.namespaces) if grants is not None else {}
     candidates = [o for found in outcomes.values() for o in found if isinstance(o, Candidate)]
-    operations, staying = arbitrate(
-        snapshot.key, candidates, register, in_use=in_use, lingers=lingers, now=snapshot.now
+    operations, handed_over = arbitrate(
+        snapshot.key,
+        candidates,
+        register,
+        in_use=in_use,
+        succession=succession,
+        lingers=lingers,
+        now=snapshot.now,
     )
     judged = {
         binding.meta.key: tuple(
-            judge(snapshot.key, outcome, register, awaited=staying) if isinstance(outcome, Candidate) else outcome
+            judge(snapshot.key, outcome, register, awaited=handed_over) if isinstance(outcome, Candidate) else outcome
             for outcome in outcomes.get(binding.meta.key, ())
         )
         for binding in bindings
@@ -120,7 +133,9 @@ def route(
             if isinstance(v, Candidate)
         }
         routed[binding.meta.key] = Routed(binding, verdicts, resolved)
-    return Routing(routed, operations, staying)
+    kept = succession.kept(register)
+    passed = frozenset(hostname for hostname, keeps in kept.items() if keeps is Keeps.ROUTE)
+    return Routing(routed, operations, handed_over | kept.keys(), passed)
 
 
 def _fitted(candidate: Candidate, resolved: Resolved, schema: int) -> Resolved:

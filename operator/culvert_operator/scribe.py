@@ -28,6 +28,7 @@ from culvert_operator.revoking.decision import UNTOLD, Rotation, farewell, farew
 from culvert_operator.routing import Routing
 from culvert_operator.statuses.binding import (
     Proof,
+    held_status,
     leaving_status,
     released_status,
     served_status,
@@ -85,6 +86,17 @@ class Scribe:
             binding,
             self.snapshot.key,
             Condition("Accepted", "False", "TunnelNotFound", self._why_not()),
+            listed=self.records.listed.get(binding.meta.key, ()),
+            holds=self._holds(binding),
+            now=self.snapshot.now,
+        )
+        self._write(binding, status)
+
+    def hold(self, binding: Binding) -> None:
+        """A binding of a paused Tunnel."""
+        status = held_status(
+            binding,
+            self.snapshot.key,
             listed=self.records.listed.get(binding.meta.key, ()),
             holds=self._holds(binding),
             now=self.snapshot.now,

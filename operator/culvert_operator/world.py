@@ -85,6 +85,7 @@ class Snapshot:
     ``namespaces`` at least those of the Tunnel and the bindings, by name.
     ``services``   at least those that the bindings' rules name, by namespace/name; absent means: does not exist.
     ``config_maps`` ``data`` of those that :func:`culvert_operator.relations.config_maps` lists; absent: not found.
+    ``others``     the other Tunnels that are known.
     ``claims``     *all* HostnameClaims of the cluster, by object name.
     ``children``   the raw objects of the Tunnel's namespace at the names of
                    :func:`culvert_operator.relations.children`; absent: does not exist. Leave out the Secret's ``data``.
@@ -122,6 +123,7 @@ class Snapshot:
     repeated: tuple[str, ...] = ()
     known_relay: RelayTarget | None = None
     unheard: frozenset[str] = frozenset()
+    others: Mapping[ObjectKey, Tunnel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

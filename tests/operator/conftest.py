@@ -22,6 +22,7 @@ from culvert_operator.api.binding import parse_binding
 from culvert_operator.api.claim import parse_claim
 from culvert_operator.api.cluster import Namespace, parse_service
 from culvert_operator.api.tunnel import parse_tunnel
+from culvert_operator.compile import present_grant
 from culvert_operator.conditions.condition import moment
 from culvert_operator.credentials import inspect
 from culvert_operator.dns.endpoint import Endpoint
@@ -248,7 +249,7 @@ class SimulatedWorld:
             "ready": True,
             "appliedVersion": version,
             "sessions": [session],
-            "refusedHostnames": self.refused,
+            "refusedHostnames": [*self.refused, *self.held_by_another(key)],
             "schemas": SCHEMAS,
         }
         held = inspect(self.children.get((key.namespace, relations.child("Secret", key.name))))
@@ -256,6 +257,22 @@ class SimulatedWorld:
         names = [f"pod-{i}" for i in range(self.pods)]
         said = {n: parse_report({**report, "keyId": self.key_ids.get(n, newest)}) for n in names}
         return {n: None if n in self.unheard else found for n, found in said.items()}
+
+    def granted(self, key: ObjectKey) -> dict[str, int]:
+        """Hostname → claimedAt in the grant that a Tunnel's connectors present to the relay."""
+        document = self.document(key)
+        grant = present_grant(document) if document is not None else None
+        return {n.hostname: n.claimed_at for n in (*grant.names, *grant.tls_names)} if grant is not None else {}
+
+    def serves(self, hostname: str) -> ObjectKey | None:
+        """The Tunnel that the relay lets serve a hostname: of those that are granted it the one of the older claim."""
+        claimed = [(g[hostname], key) for key in self.tunnels if hostname in (g := self.granted(key))]
+        return min(claimed)[1] if claimed else None
+
+    def held_by_another(self, key: ObjectKey) -> list[dict[str, str]]:
+        """What the relay refuses to a Tunnel because another serves it."""
+        names = [name for name in self.granted(key) if self.serves(name) != key]
+        return [{"hostname": name, "relay": "relay-1", "reason": "held_by_another_tunnel"} for name in names]
 
     def snapshot(self, key: ObjectKey) -> Snapshot:
         raw = self.tunnels.get(key)
@@ -293,6 +310,7 @@ class SimulatedWorld:
             revocation=self.revoked(key),
             repeated=self.repeated(),
             unheard=self.unheard,
+            others={k: parse_tunnel(t) for k, t in self.tunnels.items() if k != key},
         )
 
     def repeated(self) -> tuple[str, ...]:

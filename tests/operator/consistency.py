@@ -38,11 +38,13 @@ def _claims(world: Any) -> Iterator[str]:
         places = [(path.type, path.value) for path in claim.paths]
         if len(set(places)) != len(places):
             yield f"a path of {claim.hostname} has two holders"
-        waiting = [waiter.key for waiter in claim.waiting]
+        waiting = [(waiter.key, waiter.hostname or claim.hostname) for waiter in claim.waiting]
         if len(set(waiting)) != len(waiting):
             yield f"somebody waits twice for {claim.hostname}"
         held = {ObjectKey(claim.namespace, path.binding) for path in claim.paths}
-        for key in held | set(waiting):
+        if claim.vacant and claim.paths:
+            yield f"{claim.hostname} is vacant, and held by {claim.paths[0].binding}"
+        for key in held | {waiter.key for waiter in claim.waiting}:
             binding = world.bindings.get(key)
             if binding is None or FINALIZER not in binding["metadata"].get("finalizers", ()):
                 yield f"{claim.hostname} is held or waited for by {key}, which could go without a word"
@@ -55,13 +57,16 @@ def _routes(world: Any) -> Iterator[str]:
         for rule in document.rules:
             name = name_of(rule)
             serving[name].add(key)
-            if name not in claims or claims[name].tunnel != key:
+            if name not in claims or claims[name].since(key) is None:
                 yield f"{key} serves {name} without holding its claim"
         ids = [rule.id for rule in document.rules]
         if len(set(ids)) != len(ids):
             yield f"two rules of {key} have one id"
     for name, tunnels in serving.items():
-        if len(tunnels) > 1:
+        # One stands by until the other stops: the relay lets the older claim serve.
+        claim = claims.get(name)
+        both = {claim.tunnel, claim.former.tunnel} if claim is not None and claim.former is not None else set()
+        if len(tunnels) > 1 and not tunnels <= both:
             yield f"{name} is served by {len(tunnels)} Tunnels"
 
 

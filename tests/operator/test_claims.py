@@ -9,9 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culvert_operator.api.claim import Claim, ClaimPath, Waiter, claim_body, claim_name, parse_claim, timestamp
-from culvert_operator.claims import Register
+from culvert_operator.api.claim import (
+    Claim,
+    ClaimPath,
+    Former,
+    Keeps,
+    Waiter,
+    claim_body,
+    claim_name,
+    parse_claim,
+    timestamp,
+)
+from culvert_operator.compile import name_of
 from culvert_operator.keys import ObjectKey
+from culvert_operator.register import Register
+from culvert_operator.succession import PASSING_SECONDS
+
+from .consistency import contradictions
 
 MAIN = ObjectKey("culvert-system", "main")
 DNS = {
@@ -172,6 +186,171 @@ def test_a_waiter_of_another_tunnel_takes_over_too(world: Any) -> None:
     assert claims(world)["shop.example.com"]["tunnel"] == "culvert-system/second"
 
 
+def answered(world: Any, hostname: str) -> Any:
+    """Watches that from now on a visitor of ``hostname`` is always led to a relay where some Tunnel serves it."""
+
+    def look(what: str) -> bool:
+        assert any(name == hostname for name, _ in world.zone), f"no record before {what}"
+        key = world.serves(hostname)
+        assert key is not None, f"no Tunnel serves it before {what}"
+        assert hostname in {name_of(rule) for rule in world.document(key).rules}, f"no rule before {what}"
+        assert contradictions(world) == [], what
+        return True
+
+    world.intercept = look
+    return world
+
+
+def watched(world: Any) -> None:
+    """Before every write from now on nothing contradicts anything."""
+
+    def look(what: str) -> bool:
+        assert contradictions(world) == [], what
+        return True
+
+    world.intercept = look
+
+
+def dns_changes(world: Any) -> list[str]:
+    return [line for line in world.history if line.startswith("dns")]
+
+
+def test_d14_a_waiter_of_another_tunnel_takes_over_without_a_gap(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.history.clear()
+    world.now += 500
+    answered(world, "shop.example.com")
+    world.delete(first)
+    world.settle()
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert claims(world)["shop.example.com"]["tunnel"] == str(second)
+    assert "former" not in claims(world)["shop.example.com"]
+    assert first not in world.bindings
+    assert world.routes(MAIN) == []
+    assert "shop.example.com" not in world.granted(MAIN)
+    assert dns_changes(world) == ["dns update shop.example.com"]
+    assert world.zone["shop.example.com", "CNAME"].resource == "tunnelbinding/beta/other"
+    assert not [e for e in world.events if e.reason == "RouteRefused"]
+
+
+def test_d13_a_changed_tunnel_reference_has_no_gap_and_leaves_the_record_alone(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    key = world.binding("web", "shop", "shop.example.com")
+    world.settle()
+    world.history.clear()
+    world.events.clear()
+    answered(world, "shop.example.com")
+    world.binding("web", "shop", "shop.example.com", tunnel=second)
+    world.settle()
+    assert world.condition(key, "Ready") == ("True", "Ready")
+    assert world.status(key)["tunnels"] == [str(second)]
+    assert {p["tunnel"] for p in world.status(key)["publishedRecords"]} == {str(second)}
+    assert dns_changes(world) == []
+    assert [e for e in world.events if e.type == "Warning"] == []
+
+
+def test_d13_a_changed_tunnel_reference_changes_a_record_that_leads_elsewhere_once(world: Any) -> None:
+    second = world.tunnel("second", dns={**DNS, "target": {"hostname": "other.example.net"}})
+    world.binding("web", "shop", "shop.example.com")
+    world.settle()
+    world.history.clear()
+    answered(world, "shop.example.com")
+    world.binding("web", "shop", "shop.example.com", tunnel=second)
+    world.settle()
+    assert dns_changes(world) == ["dns update shop.example.com"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dns": DNS, "relay": {"addresses": ["elsewhere.example.net:443"]}},
+        {"dns": {**DNS, "ownerId": "another"}},
+        {"dns": {**DNS, "zones": []}},
+    ],
+    ids=["relays", "owner", "provider"],
+)
+def test_between_tunnels_of_different_places_the_record_goes_first(world: Any, spec: dict[str, Any]) -> None:
+    second = world.tunnel("second", **spec)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.history.clear()
+    watched(world)
+    world.delete(first)
+    world.settle()
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert dns_changes(world) == ["dns delete shop.example.com", "dns create shop.example.com"]
+
+
+def test_nobody_waits_for_ever_for_an_heir_that_does_not_get_ready(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.tunnels[second]["metadata"]["annotations"] = {}
+    silent = world.reports
+    world.reports = lambda key: {} if key == second else silent(key)
+    world.delete(first)
+    world.settle()
+    assert first in world.bindings
+    assert world.serves("shop.example.com") == MAIN
+    assert 0 < world.plan(MAIN).requeue_after <= PASSING_SECONDS
+    world.now += PASSING_SECONDS
+    world.settle()
+    assert first not in world.bindings
+    assert world.routes(MAIN) == []
+    assert claims(world)["shop.example.com"]["tunnel"] == str(second)
+    assert "former" not in claims(world)["shop.example.com"]
+
+
+def test_a_reference_that_goes_there_and_back_ends_where_it_was(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    for rounds in range(12):
+        key = world.binding("web", "shop", "shop.example.com")
+        world.settle()
+        world.binding("web", "shop", "shop.example.com", tunnel=second)
+        for _ in range(rounds):
+            for tunnel in world.tunnel_keys():
+                world.step(tunnel)
+                assert contradictions(world) == []
+        world.binding("web", "shop", "shop.example.com")
+        world.settle()
+        assert world.condition(key, "Ready") == ("True", "Ready"), rounds
+        assert world.routes(second) == [], rounds
+        assert world.status(key)["tunnels"] == [str(MAIN)], rounds
+        assert "former" not in claims(world)["shop.example.com"], rounds
+
+
+def test_d1_a_takeover_across_tunnels_that_is_interrupted_after_any_write_has_no_gap(simulate: Any) -> None:
+    for writes in range(1, 40):
+        world = simulate()
+        world.tunnel(dns=DNS)
+        second = world.tunnel("second", dns=DNS)
+        first = world.binding("first", "alpha", "shop.example.com")
+        world.settle()
+        other = world.binding("other", "beta", "shop.example.com", tunnel=second)
+        world.settle()
+        world.history.clear()
+        world.delete(first)
+        answered(world, "shop.example.com")
+        left, watching = iter(range(writes)), world.intercept
+        world.intercept = lambda what, left=left, watching=watching: watching(what) and next(left, None) is not None
+        for _ in range(3):
+            for tunnel in world.tunnel_keys():
+                world.step(tunnel)
+        world.intercept = watching
+        world.settle()
+        assert world.condition(other, "Ready") == ("True", "Ready"), writes
+        assert dns_changes(world) == ["dns update shop.example.com"], writes
+        assert first not in world.bindings, writes
+
+
 def test_a_waiter_that_has_gone_does_not_keep_a_name(world: Any) -> None:
     first = world.binding("first", "alpha", "shop.example.com")
     world.settle()
@@ -292,6 +471,118 @@ def test_a_wildcard_that_falls_back_leaves_the_names_below_it_to_others(world: A
     ]
 
 
+def queue(world: Any, hostname: str) -> list[tuple[str, str]]:
+    """(namespace, wanted hostname) of those who wait at a claim, in their order."""
+    waiting = claims(world).get(hostname, {}).get("waiting", [])
+    return [(w["namespace"], w.get("hostname", hostname)) for w in waiting]
+
+
+def test_d16_who_waits_under_a_wildcard_is_served_in_the_order_of_coming(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    holder_of_all = world.binding("wild", "alpha", "*.example.com")
+    world.settle()
+    world.now += 10
+    zeta = world.binding("web", "zeta", "x.example.com", tunnel=second)
+    world.settle()
+    world.now += 100
+    beta = world.binding("wild", "beta", "*.example.com")
+    world.settle()
+    world.now += 100
+    eta = world.binding("web", "eta", "y.example.com", tunnel=second)
+    world.settle()
+    assert queue(world, "*.example.com") == [
+        ("zeta", "x.example.com"),
+        ("beta", "*.example.com"),
+        ("eta", "y.example.com"),
+    ]
+    watched(world)
+    world.delete(holder_of_all)
+    world.settle()
+    # beta came after zeta, in whose way its wildcard would be; then it holds up nobody.
+    assert world.condition(zeta, "Ready") == ("True", "Ready")
+    assert world.condition(eta, "Ready") == ("True", "Ready")
+    assert world.condition(beta, "Accepted") == ("False", "HostnameConflict")
+    assert sorted(claims(world)) == ["x.example.com", "y.example.com"]
+    # It has kept its place: whoever asks for zeta's name now comes after it.
+    world.now += 100
+    late = world.binding("late", "gamma", "x.example.com")
+    world.settle()
+    world.delete(eta)
+    world.settle()
+    assert queue(world, "x.example.com") == [("beta", "*.example.com"), ("gamma", "x.example.com")]
+    world.delete(zeta)
+    world.settle()
+    assert world.condition(beta, "Ready") == ("True", "Ready")
+    assert world.condition(late, "Accepted") == ("False", "HostnameConflict")
+    assert queue(world, "*.example.com") == [("gamma", "x.example.com")]
+
+
+def test_d16_a_wildcard_that_came_first_goes_before_the_names_below_it(world: Any) -> None:
+    first = world.binding("wild", "alpha", "*.example.com")
+    world.settle()
+    heir = world.binding("wild", "beta", "*.example.com")
+    world.settle()
+    world.now += 10
+    world.binding("web", "zeta", "x.example.com")
+    world.settle()
+    world.history.clear()
+    world.delete(first)
+    world.settle()
+    assert world.condition(heir, "Ready") == ("True", "Ready")
+    assert queue(world, "*.example.com") == [("zeta", "x.example.com")]
+    assert dns_changes(world) == ["dns update *.example.com"]
+
+
+def test_d16_a_newcomer_does_not_overtake_those_who_wait_for_a_vacant_claim(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("wild", "alpha", "*.example.com")
+    world.settle()
+    zeta = world.binding("web", "zeta", "x.example.com", tunnel=second)
+    world.settle()
+    world.delete(first)
+    for _ in range(8):
+        world.step(MAIN)  # the planner of the other Tunnel is away
+    assert claims(world)["*.example.com"]["state"] == "Vacant"
+    late = world.binding("late", "beta", "*.example.com")
+    for _ in range(8):
+        world.step(MAIN)
+    assert world.condition(late, "Accepted")[0] != "True"
+    other = world.binding("other", "beta", "z.example.com")  # it is in nobody's way
+    for _ in range(8):
+        world.step(MAIN)
+    assert world.condition(other, "Accepted") == ("True", "Accepted")
+    world.settle()
+    assert world.condition(zeta, "Ready") == ("True", "Ready")
+    assert world.condition(late, "Accepted") == ("False", "HostnameConflict")
+    assert sorted(claims(world)) == ["x.example.com", "z.example.com"]
+
+
+def test_d16_a_wildcard_that_leaves_names_to_others_takes_over_above_them(world: Any) -> None:
+    first = world.binding("rest", "alpha", "*.example.com", wildcard="Fallback")
+    world.settle()
+    world.binding("web", "gamma", "a.example.com")
+    world.settle()
+    heir = world.binding("rest", "beta", "*.example.com", wildcard="Fallback")
+    world.settle()
+    world.delete(first)
+    world.settle()
+    assert world.condition(heir, "Ready") == ("True", "Ready")
+
+
+def test_a_void_claim_is_kept_until_its_route_has_gone(world: Any) -> None:
+    world.binding("rest", "alpha", "*.example.com", wildcard="Fallback")
+    world.settle()
+    world.now += 10
+    world.binding("web", "beta", "b.example.com")
+    world.settle()
+    world.now += 10
+    watched(world)
+    world.binding("rest", "alpha", "*.example.com", wildcard="Reserve")
+    world.settle()
+    assert contradictions(world) == []
+    assert sorted(claims(world)) == ["b.example.com"]
+
+
 def test_a_wildcard_that_falls_back_comes_after_names_that_others_hold(world: Any) -> None:
     exact = world.binding("exact", "beta", "a.example.com")
     world.settle()
@@ -385,10 +676,16 @@ def test_the_register_finds_every_conflicting_claim(held: list[tuple[str, str, i
         tunnel=st.just(MAIN),
         claimed_at=st.integers(0, 2**31).map(timestamp),
         paths=st.lists(st.builds(ClaimPath, st.just("Exact"), st.text(), st.text())).map(tuple),
-        waiting=st.lists(st.builds(Waiter, st.text(), st.text(), st.just(MAIN), st.text())).map(tuple),
+        waiting=st.lists(
+            st.builds(
+                Waiter, st.text(), st.text(), st.just(MAIN), st.text(), st.sampled_from(["", "*.a.com"]), st.booleans()
+            )
+        ).map(tuple),
         uid=st.sampled_from(["", "u"]),
         resource_version=st.just("7"),
         yields=st.booleans(),
+        vacant=st.booleans(),
+        former=st.none() | st.builds(Former, st.just(MAIN), st.text(min_size=1), st.sampled_from(Keeps)),
     )
 )
 def test_a_claim_is_read_back_as_it_was_written(claim: Claim) -> None:

@@ -58,6 +58,7 @@ steps = st.one_of(
     st.tuples(st.just("make tunnel"), st.sampled_from(TUNNELS)),
     st.tuples(st.just("later"), st.integers(1, 90_000)),
     st.tuples(st.just("rotate"), st.sampled_from(TUNNELS), st.sampled_from(["a", "b"])),
+    st.tuples(st.just("pause"), st.sampled_from(TUNNELS), st.booleans()),
 )
 
 
@@ -90,6 +91,8 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
             if tunnel is not None:
                 tunnel["metadata"].setdefault("annotations", {})["culvert.dev/rotate"] = value
                 world._touch(tunnel)
+        case ("pause", name, paused):
+            pause(world, name, paused=paused)
         case ("connectors", how):
             world.frozen = {
                 "obey": None,
@@ -108,6 +111,13 @@ def act(world: Any, step: tuple[Any, ...]) -> None:
                 world.tunnel(name, dns=DNS)
         case ("later", seconds):
             world.now += seconds
+
+
+def pause(world: Any, name: str, *, paused: bool) -> None:
+    tunnel = world.tunnels.get(ObjectKey("culvert-system", name))
+    if tunnel is not None:
+        tunnel["metadata"].setdefault("annotations", {})["culvert.dev/paused"] = str(paused).lower()
+        world._touch(tunnel)
 
 
 def listed_names(world: Any) -> set[str]:
@@ -138,6 +148,12 @@ def live(world: Any, history: list[tuple[Any, ...]], *, foreign: bool) -> Any:
         look("the next step")
     world.dns_error, world.frozen = None, None
     world.hear()
+    if any(step[0] == "pause" for step in history):
+        world.settle()
+        # Paused or not: what has been deleted has gone.
+        assert not [k for k, b in world.bindings.items() if "deletionTimestamp" in b["metadata"]]
+        for name in TUNNELS:
+            pause(world, name, paused=False)
     world.settle()
     world.now += 2  # a Tunnel that goes waits for the second after its newest credential
     world.settle()
@@ -207,6 +223,7 @@ def test_any_history_comes_to_rest_in_the_state_that_the_objects_ask_for(
                 yields = one.get("wildcard") == "Fallback"
                 assert yields or not covers(one["hostname"], other["hostname"])
     assert set(claims) == set(routed)
+    assert not [hostname for hostname, one in claims.items() if "former" in one]
     # Of those who want a name one namespace has it; nobody has it only where somebody has what lies under or over it.
     for name, wanted in wishes(world).items():
         accepted = {

@@ -228,6 +228,38 @@ def test_of_two_tunnels_the_older_claim_holds_the_name_and_both_are_told(play: A
     play(scenario)
 
 
+def test_a_name_passes_to_the_tunnel_that_stands_by_with_the_last_session_that_gives_it_up(
+    play: Any, wait_until: Any
+) -> None:
+    # How the operator lets a hostname pass from one Tunnel to another: both are granted it for a moment.
+    async def scenario(world: Any) -> None:
+        visitor = await world.visitor()
+        old = [
+            await world.connector(
+                {"app.example.com": 1_000}, subject="old", version=1, handler=lambda r: r.respond(200, b"old")
+            )
+            for _ in range(2)
+        ]
+        heir = await world.connector(
+            {"app.example.com": 2_000}, subject="heir", handler=lambda r: r.respond(200, b"heir")
+        )
+        assert heir.result() == {"app.example.com": "held_by_another_tunnel"}
+        seen: list[bytes] = []
+        for connector in old:
+            answers = len(connector.results)
+            connector.session.routes(Routes(world.issuer.grant("old", ["rest.example.com"], version=2)))
+            while len(connector.results) == answers:
+                seen.append((await visitor.get("app.example.com")).body)
+            if connector is old[0]:
+                assert heir.result() == {"app.example.com": "held_by_another_tunnel"}
+        await wait_until(lambda: heir.result() == {"app.example.com": "accepted"}, "word to the heir")
+        seen.append((await visitor.get("app.example.com")).body)
+        assert set(seen) == {b"old", b"heir"}  # each was answered, by one of the two
+        assert seen == sorted(seen, reverse=True)
+
+    play(scenario)
+
+
 def test_a_newer_grant_replaces_the_older_and_an_older_one_is_ignored(play: Any, wait_until: Any) -> None:
     async def scenario(world: Any) -> None:
         visitor = await world.visitor()

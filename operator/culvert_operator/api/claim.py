@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from culvert_operator.api.meta import API_VERSION, Raw, integer, mapping, parse_meta, sequence, text
 from culvert_operator.keys import ObjectKey
 from culvert_protocol.granted import port_name, port_of
 
 MAX_PATHS = 512
-MAX_WAITING = 64
+MAX_WAITING = 256
+VACANT = "Vacant"
+"""State of a claim whose holder has left, while those who waited for names over or under it take them in order."""
 FALLBACK = "Fallback"
 """What a wildcard's rule says so that its subtree is not reserved."""
 
@@ -32,12 +35,18 @@ class ClaimPath:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A binding that wants the hostname but does not have it; ``since`` as ``claimed_at``."""
+    """A binding that wants the hostname but does not have it; ``since`` as ``claimed_at``.
+
+    ``hostname``: what it wants when that is another one, over or under the claim's; ``yields``: as a wildcard that
+    leaves the names below it to others.
+    """
 
     namespace: str
     name: str
     tunnel: ObjectKey
     since: str
+    hostname: str = ""
+    yields: bool = False
 
     @property
     def key(self) -> ObjectKey:
@@ -45,12 +54,29 @@ class Waiter:
         return ObjectKey(self.namespace, self.name)
 
 
+class Keeps(StrEnum):
+    """What a Tunnel goes on with, of a hostname that another one has now (:mod:`culvert_operator.succession`)."""
+
+    ROUTE = "Route"
+    RECORD = "Record"
+    NOTHING = "Nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """The Tunnel that had a claim before, and since when, while something of the hostname may be left with it."""
+
+    tunnel: ObjectKey
+    claimed_at: str
+    keeps: Keeps
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """One HostnameClaim; that of a TCP port has ``tcp:<port>`` as its hostname.
 
     ``claimed_at`` is RFC 3339 in UTC with milliseconds, so that it sorts as time. ``yields``: a wildcard that leaves
-    the names below it to whoever claims them.
+    the names below it to whoever claims them. ``vacant``: nobody holds it, those who wait take what they want in order.
     """
 
     hostname: str
@@ -60,10 +86,19 @@ class Claim:
     paths: tuple[ClaimPath, ...]
     waiting: tuple[Waiter, ...] = ()
     yields: bool = False
+    former: Former | None = None
+    vacant: bool = False
     name: str = ""
     uid: str = ""
     resource_version: str = ""
     deleting: bool = False
+
+    def since(self, tunnel: ObjectKey) -> str | None:
+        """Since when a Tunnel may list the hostname in its grant; None when it may not."""
+        if self.tunnel == tunnel and not self.vacant:
+            return self.claimed_at
+        former = self.former
+        return former.claimed_at if former is not None and former.tunnel == tunnel else None
 
 
 def claim_name(hostname: str) -> str:
@@ -100,10 +135,29 @@ def parse_claim(raw: Raw) -> Claim:
         claimed_at=text(spec.get("claimedAt")),
         paths=tuple(ClaimPath(text(p.get("type")), text(p.get("value")), text(p.get("binding"))) for p in paths),
         waiting=tuple(
-            Waiter(text(w.get("namespace")), text(w.get("name")), _key(w.get("tunnel")), text(w.get("since")))
+            Waiter(
+                text(w.get("namespace")),
+                text(w.get("name")),
+                _key(w.get("tunnel")),
+                text(w.get("since")),
+                text(w.get("hostname")),
+                w.get("wildcard") == FALLBACK,
+            )
             for w in waiting
         ),
         yields=spec.get("wildcard") == FALLBACK,
+        former=_former(spec.get("former")),
+        vacant=spec.get("state") == VACANT,
+    )
+
+
+def _former(value: object) -> Former | None:
+    said = mapping(value)
+    if not said:
+        return None
+    steps = {str(step): step for step in Keeps}
+    return Former(
+        _key(said.get("tunnel")), text(said.get("claimedAt")), steps.get(text(said.get("keeps")), Keeps.NOTHING)
     )
 
 
@@ -130,8 +184,25 @@ def claim_body(claim: Claim) -> Raw:
     }
     if claim.yields:
         spec["wildcard"] = FALLBACK
+    if claim.vacant:
+        spec["state"] = VACANT
+    if claim.former is not None:
+        former = claim.former
+        spec["former"] = {
+            "tunnel": str(former.tunnel),
+            "claimedAt": former.claimed_at,
+            "keeps": str(former.keeps),
+        }
     if claim.waiting:
         spec["waiting"] = [
-            {"namespace": w.namespace, "name": w.name, "tunnel": str(w.tunnel), "since": w.since} for w in claim.waiting
+            {
+                "namespace": w.namespace,
+                "name": w.name,
+                "tunnel": str(w.tunnel),
+                "since": w.since,
+                **({"hostname": w.hostname} if w.hostname else {}),
+                **({"wildcard": FALLBACK} if w.yields else {}),
+            }
+            for w in claim.waiting
         ]
     return {"apiVersion": API_VERSION, "kind": "HostnameClaim", "metadata": metadata, "spec": spec}

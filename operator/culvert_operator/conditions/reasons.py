@@ -71,7 +71,7 @@ REASONS: tuple[Reason, ...] = (
            "Give the relay the operator's public key (`culvert keys show`, ConfigMap culvert-issuer) and the hostnames of this issuer; compare clocks.", True),
     Reason(_T, "Connected", "CertificateError", "The relay's certificate is not trusted or names another host.",
            "Set `relay.caConfigMapRef` to the relay's CA and `relay.serverName` to a name in its certificate.", True),
-    Reason(_T, "Paused", "Paused", "The annotation `culvert.dev/paused` is `true`: nothing of the Tunnel is changed, whatever its objects say.",
+    Reason(_T, "Paused", "Paused", "The annotation `culvert.dev/paused` is `true`: nothing of the Tunnel is changed, whatever its objects say, but that bindings may leave it.",
            "Remove the annotation: `kubectl annotate tunnel NAME culvert.dev/paused-`."),
     Reason(_T, "Ready", "Ready", "The tunnel carries traffic.", _NOTHING),
     Reason(_T, "Ready", "Deleting", "The Tunnel is being deleted: DNS records first, then the connectors.",
@@ -137,6 +137,9 @@ REASONS: tuple[Reason, ...] = (
            "Set `dns.target.hostname` or `dns.target.addresses` to what reaches the relay from outside.", True),
     Reason(_B, "DNSReady", "Withdrawn", "No session has served the Tunnel for `dns.withdrawAfterSeconds`, and its `dns.onUnavailable` is `Withdraw`.",
            "See the Tunnel's conditions; the record returns with the first session.", True),
+    Reason(_B, "Paused", "Paused", "The Tunnel is paused: nothing is done for the binding, whatever it says, but that it can be deleted or name another Tunnel. "
+           "The other conditions are as they were; those of a new binding are Unknown.",
+           "Ask the Tunnel's owner, or remove the annotation: `kubectl annotate tunnel NAME culvert.dev/paused-`."),
     Reason(_B, "Ready", "Ready", "Visitors reach every rule of this binding.", _NOTHING),
     Reason(_B, "Ready", "Deleting", "The binding is being deleted: DNS records first, then the route.",
            "Wait; DNSReady says what is left."),

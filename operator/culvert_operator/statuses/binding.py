@@ -7,21 +7,21 @@ known), and the same world gives the same status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from culvert_operator.api.binding import Binding, Published
-from culvert_operator.api.meta import Raw, integer, mapping, sequence, text
+from culvert_operator.api.meta import PAUSED, Raw, integer, mapping, sequence, text
 from culvert_operator.candidates import Candidate, Rejected
-from culvert_operator.claims import Awaiting
-from culvert_operator.conditions.condition import Condition, Status, bounded, is_true, merge
+from culvert_operator.conditions.condition import Condition, Status, bounded, by_type, is_true, merge
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.dns.plan import DNSView
 from culvert_operator.keys import ObjectKey
 from culvert_operator.programmed import PROGRAMMED, Fleet, programmed
 from culvert_operator.records import DNS_READY, Records, dns_ready
 from culvert_operator.routing import Routed
+from culvert_operator.verdicts import Awaiting
 
 MAX_RULE_MESSAGE = 512
 SHOWN_HOSTNAMES = 3
@@ -64,14 +64,16 @@ def read_proof(routed: Routed, *, version: int | None) -> Proof:
     )
 
 
-def programmed_condition(routed: Routed, proof: Proof, fleet: Fleet, *, version: int | None) -> Condition:
+def programmed_condition(
+    routed: Routed, proof: Proof, fleet: Fleet, *, version: int | None, taking: Collection[str] = ()
+) -> Condition:
     """Programmed; ``version`` is the configuration that holds the present rules, None while none could be written."""
     if not routed.served:
         return Condition(PROGRAMMED, "False", "Pending", "No rule is accepted yet; see Accepted.")
     needed = proof.version or version
     if needed is None:
         return Condition(PROGRAMMED, "False", "Pending", "The configuration is not written; see the Tunnel.")
-    return programmed(fleet, routed.hostnames, version=needed, proven=proof.programmed)
+    return programmed(fleet, routed.hostnames, version=needed, proven=proof.programmed, taking=taking)
 
 
 def served_status(
@@ -100,7 +102,7 @@ def served_status(
         "hostnamesText": _hostnames_text(routed),
         "rules": _rules(routed, states, records.endpoints),
         "conditions": merge(
-            binding.status,
+            _resumed(binding.status),
             [*conditions, _ready(conditions)],
             generation=binding.meta.generation,
             now=now,
@@ -122,11 +124,10 @@ def unserved_status(
         Condition(PROGRAMMED, "False", "Pending", "Nothing is served; see Accepted."),
         Condition(DNS_READY, "False", "Pending", "Nothing is published; see Accepted."),
     ]
-    names = tuple(dict.fromkeys(bounded(rule.spelling, 253) for rule in binding.rules))
     return {
         **_lists(binding, key, listed, holds=holds),
         "observedGeneration": binding.meta.generation,
-        "hostnamesText": _shown(names),
+        "hostnamesText": _shown(_spelled(binding)),
         "rules": [
             {
                 "name": rule.name,
@@ -138,12 +139,43 @@ def unserved_status(
             for rule in binding.rules
         ],
         "conditions": merge(
-            binding.status,
+            _resumed(binding.status),
             [*conditions, _ready(conditions)],
             generation=binding.meta.generation,
             now=now,
         ),
     }
+
+
+def held_status(binding: Binding, key: ObjectKey, *, listed: Sequence[Published], holds: bool, now: float) -> Raw:
+    """The status of a binding whose Tunnel is paused: what was found before stays told, as of when it was found."""
+    status = {**binding.status, **_lists(binding, key, listed, holds=holds)}
+    if "Paused" in by_type(status):
+        return status
+    said = f"The Tunnel is paused (its annotation {PAUSED}): nothing is done for this object until it is resumed."
+    known: dict[str, Any] = {**status, "conditions": sequence(status.get("conditions"))}
+    if not known["conditions"]:
+        nothing = [Condition(kind, "Unknown", "Pending", said) for kind in _WAY if kind != "PartiallyInvalid"]
+        nothing.append(Condition("PartiallyInvalid", "False", "AllRulesAccepted", said))
+        nothing.append(Condition("Ready", "Unknown", "Paused", said))
+        first = merge({}, nothing, generation=binding.meta.generation, now=now)
+        known = {
+            **status,
+            "observedGeneration": binding.meta.generation,
+            "hostnamesText": _shown(_spelled(binding)),
+            "conditions": first,
+        }
+    told = merge({}, [Condition("Paused", "True", "Paused", said)], generation=binding.meta.generation, now=now)
+    return {**known, "conditions": [*known["conditions"], *told]}
+
+
+def _resumed(status: Raw) -> Raw:
+    kept = [c for c in sequence(status.get("conditions")) if mapping(c).get("type") != "Paused"]
+    return {**status, "conditions": kept} if "conditions" in status else status
+
+
+def _spelled(binding: Binding) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(bounded(rule.spelling, 253) for rule in binding.rules))
 
 
 def leaving_status(
@@ -163,8 +195,10 @@ def leaving_status(
     else:
         conditions = [Condition(DNS_READY, "False", "Pending", "No record of this object is left.")]
     conditions.append(Condition("Ready", "False", "Deleting", "The object is being deleted."))
-    stored = {c["type"]: c for c in map(mapping, sequence(binding.status.get("conditions"))) if "type" in c}
-    merged = {c["type"]: c for c in merge(binding.status, conditions, generation=binding.meta.generation, now=now)}
+    stored = by_type(_resumed(binding.status))
+    merged = {
+        c["type"]: c for c in merge(_resumed(binding.status), conditions, generation=binding.meta.generation, now=now)
+    }
     status["conditions"] = [*({**stored, **merged}.values())]
     return status
 
