@@ -245,7 +245,12 @@ class _Clerk:
             heirless = tuple(w for w in waiting if w.hostname or w.key not in served)
             yields = _yields(paths, wanted, heir.namespace)
             self._write(claim, replace(self._given(claim, heir, paths, heirless), yields=yields))
-        elif heir is not None and self.in_use(claim.hostname) and self.succession.passes(heir.tunnel):
+        elif (
+            heir is not None
+            and not self.lingers
+            and self.in_use(claim.hostname)
+            and self.succession.passes(heir.tunnel)
+        ):
             self.handed_over.append(claim.hostname)
             left = tuple(w for w in waiting if w != heir)
             former = Former(self.tunnel, claim.claimed_at, Keeps.ROUTE)
