@@ -35,8 +35,8 @@ bench: $(READY) ## requests, bulk, memory, 1,000 tunnels, trouble, slow visitors
 	$(BIN)/python -m bench.rows
 	$(BIN)/python -m bench.operator_scale
 
-image: ## build the container image localhost/culvert:dev with docker or buildah
-	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar
+image: ## build the container image localhost/culvert:dev with docker or buildah (NATIVE=1: hot modules compiled)
+	hack/image/build --tag localhost/culvert:dev --archive .demo/culvert.tar $(if $(filter 1,$(NATIVE)),--native)
 
 cluster: ## start a real single-node Kubernetes on this machine (`hack/cluster/cluster down` ends it)
 	hack/cluster/cluster up
@@ -46,6 +46,8 @@ lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
 	  --extra all --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header --upgrade \
 	  --extra all --group build pyproject.toml -o requirements/image.txt
+	$(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header --upgrade \
+	  -c requirements/dev.txt --extra native pyproject.toml -o requirements/native.txt
 
 clean: ## remove what the other targets made here (caches outside this folder stay)
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis bench/results

@@ -53,8 +53,10 @@ def test_the_image_is_not_root_and_can_be_built_on_another_base() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     assert context.default_base(dockerfile).startswith("python:3.")
     assert "\nUSER 65532:65532\n" in dockerfile
-    outside = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - {"dependencies"}
-    assert outside == {"${BASE_IMAGE}"}
+    outside = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", dockerfile, re.MULTILINE))
+    assert outside - stages == {"${BASE_IMAGE}", "overlay-${NATIVE}"}
+    assert {"overlay-0", "overlay-1"} <= stages
     assert '\nENTRYPOINT ["culvert"]\n' in dockerfile
 
 

@@ -25,6 +25,7 @@ _REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent.parent
 _EXAMPLES: Final = """\
 examples:
   build --tag localhost/culvert:dev --archive .demo/culvert.tar
+  build --native --archive .demo/culvert.tar             with the modules on every request's way compiled
   build --base-image registry.example/python:3.13-slim --archive /tmp/culvert.tar
   hack/cluster/cluster load-image .demo/culvert.tar      gives the result to the node
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tag", default="localhost/culvert:dev", help="the image's name (default: %(default)s)")
     parser.add_argument("--archive", type=Path, required=True, metavar="FILE", help="docker archive to write")
     parser.add_argument("--base-image", metavar="NAME", help="default: the Dockerfile's, else a stand-in")
+    parser.add_argument("--native", action="store_true", help="with the hot modules compiled (docs/performance.md)")
     parser.add_argument("--force", action="store_true", help="build even when nothing changed")
     parsed = parser.parse_args(arguments)
     try:
@@ -61,7 +63,7 @@ def _build(parsed: argparse.Namespace, progress: Progress) -> Path:
     archive: Path = parsed.archive.absolute()
     sources = context.files(_REPOSITORY)
     contents = [(name, path.read_bytes()) for name, path in sources.items()]
-    inputs = context.fingerprint(contents, parsed.tag, parsed.base_image or "")
+    inputs = context.fingerprint(contents, parsed.tag, parsed.base_image or "", "native" if parsed.native else "")
     with locking.hold(layout.cache_root() / "image.lock", wait=True):
         if not parsed.force and _is_fresh(archive, inputs):
             progress.say(f"nothing changed since {archive} was built")
@@ -76,7 +78,7 @@ def _build(parsed: argparse.Namespace, progress: Progress) -> Path:
                 engine,
                 folder,
                 tag=parsed.tag,
-                arguments={"BASE_IMAGE": base},
+                arguments={"BASE_IMAGE": base, "NATIVE": str(int(parsed.native))},
                 secrets=_secrets(Path(scratch)),
             )
         engines.save(engine, parsed.tag, archive)
