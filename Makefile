@@ -23,8 +23,10 @@ lint: $(READY) ## format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-faults: $(READY) ## at length what `make test` samples: soak (SEED=7), every fault plan, 100 mutations, 1,000 bindings
+faults: $(READY) ## at length what `make test` samples: soak (SEED=7), GiBs, fault plans, 100 mutations, 1,000 bindings
 	CULVERT_SOAK_SECONDS=300 CULVERT_SOAK_SEED=$(or $(SEED),1) $(BIN)/pytest -n 0 tests/tunnel/faults/test_soak.py
+	CULVERT_WHOLE_NUMBERS=1 $(BIN)/pytest -n 0 tests/tunnel/test_bytes.py tests/tunnel/test_tcp.py \
+	  tests/tunnel/test_failover.py -k 'a15_ or a_large_transfer or a1_kill'
 	CULVERT_FAULT_PLANS=all CULVERT_MUTATIONS=100 $(BIN)/pytest -n 0 -s tests/cluster/test_fault_plans.py \
 	  tests/cluster/test_mutations.py $(ARGS)
 	CULVERT_SCALE_BINDINGS=1000 $(BIN)/pytest -n 0 tests/cluster/test_operator_scale.py

@@ -70,7 +70,7 @@ async def connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamW
     except ssl.SSLCertVerificationError as error:
         raise AccessError(
             f"The certificate at {target.host}:{target.port} is not valid for {target.hostname}: "
-            f"{error.verify_message}; check --relay and --relay-ca."
+            f"{error.verify_message.rstrip('.')}; check --relay and --relay-ca."
         ) from None
     except OSError as error:
         raise AccessError(

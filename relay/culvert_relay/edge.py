@@ -18,6 +18,7 @@ from culvert_relay.metrics import Counters
 from culvert_relay.tunnels.limiter import FailureLimiter
 from culvert_relay.tunnels.registry import Registry
 from culvert_relay.tunnels.revocations import Revocations
+from culvert_relay.visitors.departures import look
 from culvert_relay.wheel import AT_ONCE, TICK_SECONDS, Wheel, ticks
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Edge:
         self.gate = Gate(loop, self.counters, limits, trusted=self.trusts, announced_by=front.proxy_protocol_from)
         self.wheel = Wheel()
         self.visitors: set[VisitorLine] = set()
+        self.paused: set[VisitorLine] = set()
+        """Those that are not read at the moment."""
         self.unflushed: list[Exchange] = []
         self.access_log: AccessLog | None = None
         self.marking: Marking | None = None
@@ -99,6 +102,7 @@ class Edge:
         now = int((self.loop.time() - self._started) / TICK_SECONDS)
         self._ticking = self.loop.call_at(self._started + (now + 1) * TICK_SECONDS, self._tick)
         self._expire(now)
+        look(tuple(self.paused))
 
     def _expire(self, now: int) -> None:
         if self.wheel.advance(now, most=AT_ONCE) and self._ticking is not None:

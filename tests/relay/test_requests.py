@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sys
 from typing import Any
 
 import pytest
@@ -212,6 +213,75 @@ def test_a19_a_visitor_that_leaves_in_the_middle_of_a_download_cancels_it(play: 
         await wait_until(lambda: connector.requests[0].reset is not None, "the reset")
         assert not world.edge.visitors
         assert not connector.session.streams
+
+    play(scenario)
+
+
+SOME = b"x" * 200_000
+PUT = b"PUT / HTTP/1.1\r\nHost: app.example.com\r\n"
+BY_LENGTH, BY_MORE_LENGTH = (PUT + b"Content-Length: %d\r\n\r\n" % length + SOME for length in (200_000, 200_001))
+IN_CHUNKS = PUT + b"Transfer-Encoding: chunked\r\n\r\n30d40\r\n" + SOME + b"\r\n"
+FAR_FROM_IT = PUT + b"Content-Length: 50000000\r\n\r\n" + 3 * SOME
+STOPPED = {
+    "reset": (BY_MORE_LENGTH, True, None),
+    "reset after all of it": (BY_LENGTH, True, None),
+    "closed within a length": (BY_MORE_LENGTH, False, None),
+    "closed within the chunks": (IN_CHUNKS, False, None),
+    "reset over TLS": (FAR_FROM_IT, True, "app.example.com"),
+    "closed over TLS": (FAR_FROM_IT, False, "app.example.com"),
+}
+"""What a visitor sends of an upload, whether a reset follows or the connection's end, and the server's name in TLS."""
+
+
+async def stalled(world: Any, wait_until: Any, data: bytes, *, sni: str | None = None) -> tuple[Any, Any]:
+    """A request whose origin takes none of its body, and its visitor, who is not read any more."""
+
+    def stall(request: Any) -> None:
+        request.consume = False
+
+    connector = await world.connector(["app.example.com"], handler=stall)
+    visitor = await world.visitor(sni=sni)
+    visitor.send(data)
+    await wait_until(lambda: any(item._paused for item in world.edge.visitors), "reading to pause")
+    await wait_until(lambda: bool(connector.requests), "the request")
+    return connector.requests[0], visitor
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about sockets that are not read")
+@pytest.mark.parametrize("way", STOPPED)
+def test_a19_a_visitor_that_leaves_an_upload_which_is_not_read_cancels_it_at_once(
+    play: Any, wait_until: Any, way: str
+) -> None:
+    data, reset, sni = STOPPED[way]
+
+    async def scenario(world: Any) -> None:
+        request, visitor = await stalled(world, wait_until, data, sni=sni)
+        now = world.edge.wheel.now
+        visitor.reset() if reset else visitor.writer.transport.abort()
+        await wait_until(lambda: request.reset is not None, "the request's end")
+        assert request.reset == (2, "visitor_gone")
+        # Two looks of half a second each: no time-out is as short.
+        assert world.edge.wheel.now - now <= 3
+        await wait_until(lambda: not world.edge.visitors, "the connection's end")
+        assert not world.edge.paused
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("data", [BY_LENGTH, IN_CHUNKS + b"0\r\n\r\n"], ids=["length", "chunks"])
+def test_a20_a_visitor_that_half_closes_behind_a_body_which_is_not_read_yet_gets_its_response(
+    play: Any, wait_until: Any, data: bytes
+) -> None:
+    async def scenario(world: Any) -> None:
+        request, visitor = await stalled(world, wait_until, data)
+        visitor.writer.write_eof()
+        now = world.edge.wheel.now
+        await wait_until(lambda: world.edge.wheel.now > now + 3, "more than one look")
+        request.consume = True
+        request.connector.on_body = lambda request: request.respond(200, b"all of it") if request.fin else None
+        request.stream.consumed(65_536)
+        assert (await visitor.response()).body == b"all of it"
+        assert request.body == SOME
 
     play(scenario)
 

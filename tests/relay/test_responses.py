@@ -334,6 +334,7 @@ def test_b12_a_reader_that_is_slow_but_steady_is_served_to_the_end(play: Any, wa
             waiting = outgoing(line._transport)
             await slow.exactly(200_000)
             await wait_until(lambda before=waiting: outgoing(line._transport) != before, "the kernel's word")
+            await wait_until(lambda: line.congested, "congestion again")
             world.edge.wheel.advance(world.edge.wheel.now + world.edge.stall_ticks)
             assert line in world.edge.visitors, "cut although it reads"
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SLOW_BUFFER

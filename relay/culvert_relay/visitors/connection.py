@@ -8,6 +8,7 @@ read brings are kept of pipelined requests; reading pauses while a stream takes 
 """
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from culvert_http1.errors import HTTPError
@@ -18,6 +19,7 @@ from culvert_relay.routing.table import Entry
 from culvert_relay.visitors import answers
 from culvert_relay.visitors.answering import BODY, HEAD, OVER, PIPE, RESPONSE, UPGRADE, AnsweringConnection
 from culvert_relay.visitors.answers import NO_SESSION, Answer, answer_to_error, render_options
+from culvert_relay.visitors.departures import peek, unread
 from culvert_relay.visitors.directing import direct
 from culvert_relay.visitors.exchange import Exchange
 from culvert_relay.visitors.line import BY_HELD, BY_STREAM, CLOSED, OPEN
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 HELD: Final = 65_536
 """Pipelined bytes, or bytes ahead of a 101, after which reading pauses."""
+HELD_BY_TLS: Final = 1 << 20
+"""More than TLS keeps of what it has read and nobody takes."""
 
 
 class VisitorConnection(AnsweringConnection):
@@ -126,6 +130,21 @@ class VisitorConnection(AnsweringConnection):
         if self._exchange is not None:
             self._exchange.abandon()
             self._over()
+
+    def ended(self) -> None:
+        """See `VisitorLine`: a body that can never become complete ends its request now, not when it is read on."""
+        super().ended()
+        upload, descriptor = self._upload, self.descriptor()
+        if self._state != BODY or upload is None:
+            return
+        with suppress(OSError):
+            if self.scheme:
+                cut = upload.lacks(unread(descriptor) + HELD_BY_TLS)
+            else:
+                waiting = peek(descriptor) if upload.chunked else None
+                cut = upload.broken_off(waiting) if waiting is not None else upload.lacks(unread(descriptor))
+            if cut:
+                self.eof_received()
 
     def on_drained(self) -> None:
         """The visitor takes bytes again: credit goes back to the origin."""

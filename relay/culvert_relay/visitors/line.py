@@ -96,14 +96,33 @@ class VisitorLine(asyncio.Protocol):
         """Stops reading for one more reason."""
         if not self._paused:
             self._transport.pause_reading()
+            self.edge.paused.add(self)
         self._paused |= why
 
     def resume(self, why: int) -> None:
         """One reason less; reads again when it was the last."""
         if self._paused:
             self._paused &= ~why
-            if not self._paused and self._ending != CLOSED:
-                self._transport.resume_reading()
+            if not self._paused:
+                self.edge.paused.discard(self)
+                if self._ending != CLOSED:
+                    self._transport.resume_reading()
+
+    def descriptor(self) -> int:
+        """The socket's, -1 when it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return sock.fileno() if sock is not None else -1
+
+    def vanished(self) -> None:
+        """The visitor has reset the connection, whose socket was not read: it is gone."""
+        self._transport.abort()
+
+    def ended(self) -> None:
+        """The visitor has closed its side while the socket was not read, which may have been all that it had to say.
+
+        Heard once, until reading has gone on: nothing more can come.
+        """
+        self.edge.paused.discard(self)
 
     def stuck(self) -> bool:
         """Whether the visitor has taken nothing since the last look, which this is, although bytes wait for it."""
@@ -165,6 +184,7 @@ class VisitorLine(asyncio.Protocol):
     def forget(self) -> None:
         """Leaves the relay's books."""
         self.edge.visitors.discard(self)
+        self.edge.paused.discard(self)
         self.edge.wheel.cancel(self)
         if self._place is not None:
             self._place.leave()

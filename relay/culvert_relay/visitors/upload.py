@@ -4,6 +4,8 @@ Responsible for where a body ends, by length or in chunks, and for how fast it c
 where the bytes go. Invariant: what `feed` calls `rest` belongs to the next request, and nothing else does.
 """
 
+from contextlib import suppress
+from copy import copy
 from typing import Final, NamedTuple
 
 from culvert_http1.chunked import ChunkedDecoder
@@ -58,6 +60,25 @@ class Upload:
             if self._decoded > self._limit:
                 raise too_large(self._limit)
         return Piece(body, decoder.done, decoder.leftover)
+
+    @property
+    def chunked(self) -> bool:
+        """Whether its end is told by its bytes."""
+        return self._decoder is not None
+
+    def lacks(self, unread: int) -> bool:
+        """Whether a body whose length was announced is not complete with so many bytes more."""
+        return self._decoder is None and self._remaining > unread
+
+    def broken_off(self, unread: bytes) -> bool:
+        """Whether a body in chunks is not complete with these bytes, which stay to be fed."""
+        decoder = copy(self._decoder)
+        if decoder is None:
+            return False
+        with suppress(HTTPError):  # told when it is fed
+            decoder.feed(unread)
+            return not decoder.done
+        return False
 
     def too_slow(self, now: int, *, every: int, least: float) -> bool:
         """Whether fewer than `least` bytes have come in the `every` ticks since the last judgement.
