@@ -1,6 +1,7 @@
 """The chart judged by kubeconform against the schemas of a real API server, and by that server itself."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,28 @@ def said(cluster: Any, body: Any, *options: str, verb: str = "create") -> str:
     """What the API server says to an object that somebody would make."""
     done = cluster.kubectl(verb, "--dry-run=server", "--filename=-", *options, input=json.dumps(body), check=False)
     return str(done.stderr + done.stdout)
+
+
+def test_a_second_release_is_refused_before_it_makes_anything(cluster: Any, helm: str, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        homes = {name: str(tmp_path / name) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+        environment = {**os.environ, **homes, "KUBECONFIG": str(cluster.kubeconfig)}
+        return subprocess.run([helm, *words], env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    def install(name: str) -> subprocess.CompletedProcess[str]:
+        options = ("--namespace", name, "--create-namespace", "--set", "crds.install=false", "--no-hooks")
+        return run("install", name, str(CHART), *options)
+
+    first = install("one")
+    try:
+        assert first.returncode == 0, first.stderr
+        assert "A cluster has one release of it." in first.stdout
+        second = install("two")
+        assert second.returncode != 0
+        assert "cannot be imported into the current release" in second.stderr
+        assert cluster.get("deployments,roles,services", "--namespace=two")["items"] == []
+    finally:
+        run("uninstall", "one", "--namespace", "one", "--no-hooks", "--wait")
 
 
 def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -> None:
