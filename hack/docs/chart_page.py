@@ -50,6 +50,13 @@ def page(command: str) -> str:
         "`helm install culvert charts/culvert -n culvert-system --create-namespace --set KEY=VALUE`. A key that is not "
         "here, or a value out of range, is refused by name.",
         "",
+        "A cluster has one release: its ClusterRoles, admission policies and CustomResourceDefinitions have fixed "
+        "names, and HostnameClaims are one operator's. Helm refuses a second release before it makes anything. "
+        "`operator.watchNamespaces` narrows what the one may read; it does not make room for another.",
+        "",
+        "Kubernetes 1.31 or newer: the schemas use `isIP` and `isCIDR`, which older API servers refuse in new rules. "
+        "Tests run on the version that `hack/cluster` builds, 1.37; none in between has been tried.",
+        "",
         "| key | default | meaning |",
         "|---|---|---|",
     ]

@@ -12,6 +12,7 @@ What they say is said once, in the schema and in the tables. Needs culvert's own
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,10 +38,14 @@ def kind_of_value(node: dict[str, Any]) -> str:
         return " \\| ".join(f"`{value}`" for value in node["enum"])
     if node.get("type") == "array":
         items = node["items"]
-        return f"list of {'objects' if items.get('type') == 'object' else kind_of_value(items) + 's'}"
+        return f"list of {_plural(items)}"
     if "additionalProperties" in node:
-        return f"map of {kind_of_value(node['additionalProperties'])}s"
+        return f"map of {_plural(node['additionalProperties'])}"
     return str(node.get("type", "object"))
+
+
+def _plural(node: dict[str, Any]) -> str:
+    return " or ".join(f"{word}s" for word in kind_of_value(node).split(" or "))
 
 
 def limits(node: dict[str, Any]) -> list[str]:
@@ -55,7 +60,7 @@ def limits(node: dict[str, Any]) -> list[str]:
     if "maxProperties" in node:
         found.append(f"at most {node['maxProperties']} entries")
     if "default" in node and node["default"] != {} and not isinstance(node["default"], dict):
-        found.append(f"default `{node['default']}`")
+        found.append(f"default `{json.dumps(node['default'])}`")
     return found
 
 
@@ -63,24 +68,25 @@ def rows(path: str, node: dict[str, Any], *, required: bool) -> Iterator[str]:
     """The table rows of a field and of everything below it."""
     if path:
         notes = [*(["**required**"] if required else []), *limits(node)]
-        rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
-        items = node.get("items", {})
-        if items.get("type") == "string":
-            rules += [rule["message"] for rule in items.get("x-kubernetes-validations", ())]
-        said = " ".join(part for part in (node.get("description", ""), _sentences(rules)) if part)
-        yield f"| `{path}` | {kind_of_value(node)} | {', '.join(notes)} | {_cell(said)} |"
+        said = " ".join(part for part in (_text(node.get("description", "")), _refusals(node)) if part)
+        yield f"| `{path}` | {kind_of_value(node)} | {', '.join(notes)} | {said} |"
     inner, below = (node["items"], f"{path}[]") if isinstance(node.get("items"), dict) else (node, path)
     for name, field in inner.get("properties", {}).items():
         child = f"{below}.{name}" if below else name
         yield from rows(child, field, required=name in inner.get("required", ()))
 
 
-def _sentences(rules: list[str]) -> str:
-    return " ".join(f"*{rule[0].upper()}{rule[1:]}.*" for rule in dict.fromkeys(rules))
+def _refusals(node: dict[str, Any]) -> str:
+    """What the API server says when it refuses the field or one of its items, word by word."""
+    said = [
+        rule["message"] for part in (node, node.get("items", {})) for rule in part.get("x-kubernetes-validations", ())
+    ]
+    return " ".join(f"*{_text(message)}*." for message in dict.fromkeys(said))
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*.", "\\*.").replace("\\*.*", "\\*.*").replace("\n", " ").strip()
+def _text(text: str) -> str:
+    """As the text of a table's cell."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("\n", " ").strip()
 
 
 def page() -> str:
@@ -90,7 +96,7 @@ def page() -> str:
         "",
         f"<!-- Made from crds/ by `{COMMAND}`. -->",
         "",
-        "What the API server refuses it refuses with the sentences in italics. Fields of `status` are written by the "
+        "What the API server refuses it refuses with the words in italics. Fields of `status` are written by the "
         "operator only; what conditions mean is on the [troubleshooting page](troubleshooting.md).",
     ]
     for file in ORDER:
@@ -102,10 +108,9 @@ def page() -> str:
             "",
             f"## {names['kind']}",
             "",
-            _cell(schema["description"]),
+            _text(schema["description"]),
             "",
-            f"{crd['scope']} scope; `kubectl get {names['shortNames'][0]}`. "
-            + _cell(_sentences([rule["message"] for rule in schema.get("x-kubernetes-validations", ())])),
+            f"{crd['scope']} scope; `kubectl get {names['shortNames'][0]}`. {_refusals(schema)}".strip(),
         ]
         for part in ("spec", "status"):
             node = schema["properties"].get(part)
@@ -114,6 +119,7 @@ def page() -> str:
                     "",
                     f"### {names['kind']} `{part}`",
                     "",
+                    *([said, ""] if (said := _refusals(node)) else []),
                     "| field | type | limits | meaning |",
                     "|---|---|---|---|",
                 ]

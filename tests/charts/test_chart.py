@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,41 @@ def test_without_values_there_is_an_operator_and_no_relay(render: Render) -> Non
         "tunnelbindings.culvert.dev",
         "hostnameclaims.culvert.dev",
     }
+
+
+USABLE_FROM = {
+    31: {"isIP", "isCIDR", "cidr", "masked"},
+    30: {"allowed", "check", "group", "resource"},  # of admission policies, which are v1 since then
+    25: {
+        *("all", "contains", "endsWith", "exists", "exists_one", "filter", "getHost", "getScheme", "has", "int"),
+        *("isURL", "join", "lastIndexOf", "lowerAscii", "map", "matches", "size", "split", "startsWith", "string"),
+        *("substring", "type", "url"),
+    },
+}
+"""CEL's functions by the minor version of Kubernetes whose API server takes them in new rules: one after the version
+that brought them (k8s.io/apiserver/pkg/cel/environment)."""
+
+
+def test_the_oldest_kubernetes_that_is_let_in_knows_every_function_of_the_rules(render: Render) -> None:
+    def expressions(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if isinstance(value, str) and key in ("rule", "expression", "messageExpression"):
+                    yield value
+                else:
+                    yield from expressions(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from expressions(value)
+
+    used: set[str] = set()
+    for made in objects(render("operator.allowedHostnames={a.example}")).values():
+        for text in expressions(made):
+            used |= set(re.findall(r"([A-Za-z_]+)\(", re.sub(r"'(\\.|[^'])*'", "", text)))
+    since = {name: minor for minor, names in USABLE_FROM.items() for name in names}
+    assert used == since.keys(), "add the function, and since when new rules may have it"
+    oldest = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert oldest == f">=1.{max(since.values())}.0-0"
 
 
 def test_crds_are_kept_on_uninstall_unless_told_otherwise(render: Render) -> None:

@@ -1,6 +1,7 @@
 """The chart judged by kubeconform against the schemas of a real API server, and by that server itself."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,19 @@ import yaml
 from .operators import until
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "culvert"
+EVERY_VALUE = CHART.parents[1] / "tests" / "charts" / "every_value.yaml"
+
+
+def settings(*values: str) -> tuple[str, ...]:
+    return tuple(part for value in values for part in ("--set", value))
+
+
 VALUES = {
     "operator alone": (),
-    "with a relay": (
-        "relay.enabled=true",
-        "relay.hostnames={*.example.com}",
-        "relay.tls.secretNames={shop-tls}",
-        "relay.service.type=LoadBalancer",
-        "relay.service.loadBalancerSourceRanges={192.0.2.0/24}",
-        "relay.config.limits.connections=100",
-        "relay.replicas=2",
-        "relay.priorityClassName=system-cluster-critical",
-        "operator.tunnelNamespaces={culvert-system,edge}",
-        "operator.allowedHostnames={*.example.com,shop.example.org}",
-        "issuer.existingSecret=mine",
+    # Whose definitions are the Prometheus operator's, not the API server's.
+    "every value": (
+        *("--values", str(EVERY_VALUE)),
+        *settings("metrics.podMonitors.enabled=false", "metrics.prometheusRule.enabled=false"),
     ),
 }
 
@@ -75,7 +75,7 @@ def test_kubeconform_notices_a_field_that_does_not_exist(schemas: Path, helm: st
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_the_api_server_accepts_every_object(values: tuple[str, ...], control_plane: Any, helm: str) -> None:
-    for name in ("culvert-system", "edge"):
+    for name in ("culvert-system", "edge", "shop"):
         control_plane.kubectl("create", "namespace", name, check=False)
         label = "pod-security.kubernetes.io/warn=restricted"
         control_plane.kubectl("label", "--overwrite", "namespace", name, label)
@@ -86,13 +86,12 @@ def test_the_api_server_accepts_every_object(values: tuple[str, ...], control_pl
     assert warnings == []
 
 
-def render(helm: str, values: tuple[str, ...]) -> str:
-    options = [part for value in values for part in ("--set", value)]
+def render(helm: str, options: tuple[str, ...]) -> str:
     command = [helm, "template", "culvert", str(CHART), "-n", "culvert-system", "--kube-version", "1.37.2", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-LIMITS = ("operator.allowedHostnames={*.example.com,shop.example.org}",)
+LIMITS = settings("operator.allowedHostnames={*.example.com,shop.example.org}")
 
 
 @pytest.fixture
@@ -120,6 +119,28 @@ def said(cluster: Any, body: Any, *options: str, verb: str = "create") -> str:
     """What the API server says to an object that somebody would make."""
     done = cluster.kubectl(verb, "--dry-run=server", "--filename=-", *options, input=json.dumps(body), check=False)
     return str(done.stderr + done.stdout)
+
+
+def test_a_second_release_is_refused_before_it_makes_anything(cluster: Any, helm: str, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        homes = {name: str(tmp_path / name) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+        environment = {**os.environ, **homes, "KUBECONFIG": str(cluster.kubeconfig)}
+        return subprocess.run([helm, *words], env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    def install(name: str) -> subprocess.CompletedProcess[str]:
+        options = ("--namespace", name, "--create-namespace", "--set", "crds.install=false", "--no-hooks")
+        return run("install", name, str(CHART), *options)
+
+    first = install("one")
+    try:
+        assert first.returncode == 0, first.stderr
+        assert "A cluster has one release of it." in first.stdout
+        second = install("two")
+        assert second.returncode != 0
+        assert "cannot be imported into the current release" in second.stderr
+        assert cluster.get("deployments,roles,services", "--namespace=two")["items"] == []
+    finally:
+        run("uninstall", "one", "--namespace", "one", "--no-hooks", "--wait")
 
 
 def test_teams_get_their_bindings_and_no_status_tunnel_or_claim(released: Any) -> None:
