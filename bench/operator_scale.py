@@ -1,9 +1,10 @@
 """The operator at scale: 1,000 bindings over 50 namespaces and 20 Tunnels, on a real control plane.
 
 Measures the time from the operator's start to the last binding's Ready, the writes of that, of one hostname more, of
-rest and of a restart, the operator's CPU and memory, and the largest configuration: its size, and what reading and
-applying it costs a connector. There are no nodes: each Tunnel's one connector Pod is given an address at which this
-process answers as a connector that has applied what it was told. It watches ConfigMaps as connectors do.
+rest and of a restart, the operator's CPU and memory, how long its health answers take meanwhile and the longest step of
+its event loop (bench/steps.py), and the largest configuration: its size, and what reading and applying it costs a
+connector. There are no nodes: each Tunnel's one connector Pod is given an address at which this process answers as a
+connector that has applied what it was told. It watches ConfigMaps as connectors do.
 
     python -m bench.operator_scale
     python -m bench.operator_scale --bindings 100 --namespaces 5 --tunnels 2
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, web
+from bench.answers import Answers
 from bench.processes import cpu_seconds, free_port, resident_kib
+from bench.steps import longest
 
 from culvert_connector.configuration import Applied
 from culvert_ingress.document import Document
@@ -174,13 +177,19 @@ class Operator:
 
     def __init__(self, kubeconfig: str, log: Path) -> None:
         self.port = free_port()
+        self._steps = log.with_suffix(".steps")
         command = [
-            *(sys.executable, "-m", "culvert_cli.main", "operator", "run", f"--namespace={SYSTEM}"),
+            *(sys.executable, "-m", "bench.steps", str(self._steps), "operator", "run", f"--namespace={SYSTEM}"),
             *("--connector-image=localhost/culvert:bench", f"--listen=127.0.0.1:{self.port}"),
         ]
         with log.open("ab") as out:
             environment = {**os.environ, "KUBECONFIG": kubeconfig}
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+
+    @property
+    def health(self) -> str:
+        """Where it says that it lives."""
+        return f"http://127.0.0.1:{self.port}/livez"
 
     async def metrics(self) -> str:
         """The exposition; empty while there is none."""
@@ -204,6 +213,12 @@ class Operator:
         """Rounds that ended well."""
         found = re.search(r'reconcile_total\{result="success"\} ([0-9.e+]+)', await self.metrics())
         return int(float(found[1])) if found else 0
+
+    def longest_step(self) -> float:
+        """CPU milliseconds of the loop's longest step since this was last asked."""
+        found = longest(self._steps) * 1000
+        self._steps.unlink(missing_ok=True)
+        return found
 
     def cpu(self) -> float:
         """Seconds so far."""
@@ -298,7 +313,11 @@ async def _measured(world: World, size: Size, kubeconfig: str, log: Path) -> dic
         return await operator.ready() == size.bindings and await world.all_ready()
 
     try:
-        found["start to converged, s"] = await until(converged, every=0.5)
+        with Answers(operator.health) as answers:
+            found["start to converged, s"] = await until(converged, every=0.5)
+        found["health meanwhile, slowest, ms"] = answers.slowest
+        found["health meanwhile, p99, ms"] = answers.p99
+        found["longest step of the loop, CPU ms"] = operator.longest_step()
         found["writes to converge"] = await operator.writes()
         found["CPU to converge, s"] = operator.cpu()
         found["memory, MiB"] = resident_kib(operator.process.pid) / 1024
@@ -315,8 +334,11 @@ async def _measured(world: World, size: Size, kubeconfig: str, log: Path) -> dic
         async def served() -> bool:
             return ready(await world.client.get(kinds.BINDING, "team-0", "app-0"))
 
-        found["one hostname more to Ready, s"] = await until(served, every=0.02)
-        await asyncio.sleep(3)
+        with Answers(operator.health) as answers:
+            found["one hostname more to Ready, s"] = await until(served, every=0.02)
+            await asyncio.sleep(3)
+        found["health meanwhile, slowest, ms "] = answers.slowest
+        found["longest step of the loop, CPU ms "] = operator.longest_step()
         found["writes for one hostname more"] = await operator.writes() - before
         found["CPU for one hostname more, s"] = operator.cpu() - spent
     finally:

@@ -22,6 +22,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from culvert_operator.api.cluster import Namespace
+from culvert_operator.aside import Aside
 from culvert_operator.backoff import Backoff
 from culvert_operator.cluster.apply import Hand
 from culvert_operator.cluster.client import APIError, Client
@@ -76,6 +77,7 @@ class Operator:
         self._settings = settings
         self._now = now
         self._metrics = Metrics()
+        self._aside = Aside()
         self._fence = Fence(refused=self._metrics.fenced) if settings.election is not None else always()
         self._client = Client(self._log_in, fence=self._fence, answered=self._metrics.answered)
         self._leading = settings.election is None
@@ -110,6 +112,7 @@ class Operator:
             await self._workers.close()
             await self._connectors.close()
             self._reported.close()
+            self._aside.close()
             await self._publishing.close()
             await self._client.close()
             await runner.cleanup()
@@ -198,6 +201,7 @@ class Operator:
             herald=herald,
             metrics=self._metrics,
             fence=self._fence,
+            aside=self._aside,
             plan=plan,
             looks=self._workers.looks,
             now=self._now,

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from culvert_operator.aside import Aside
 from culvert_operator.cluster.apply import Hand, Outcome
 from culvert_operator.cluster.client import APIError, Client
 from culvert_operator.cluster.events import post
@@ -51,6 +52,7 @@ class Reconciler:
     herald: Herald
     metrics: Metrics
     fence: Fence
+    aside: Aside
     plan: Callable[[Snapshot], Plan]
     looks: Callable[[ObjectKey], None]
     now: Callable[[], float]
@@ -67,7 +69,7 @@ class Reconciler:
                 raise Retry(f"the cluster cannot be read: {error}", after=error.retry_after or 0.0) from error
             if snapshot is None:
                 return None
-            planned = self.plan(snapshot)
+            planned = await self.aside.run(self.plan, snapshot)
             if self._forget(key, planned):
                 continue
             self._observe(snapshot)
@@ -170,7 +172,9 @@ class Reconciler:
             )
             await self.hand.apply(secret, outcome)
         if planned.configuration is not None:
-            document = config_map(planned.configuration, issuer=self.issuer.key, issuer_id=self.issuer.issuer_id)
+            document = await self.aside.run(
+                config_map, planned.configuration, issuer=self.issuer.key, issuer_id=self.issuer.issuer_id
+            )
             await self.hand.apply(document, outcome)
         for child in planned.apply:
             await self.hand.apply(child, outcome)
@@ -203,12 +207,12 @@ class Reconciler:
 
 async def _each(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
     """``do`` for each item, a few at once: writes of objects that have nothing to do with one another."""
-    slots = asyncio.Semaphore(AT_ONCE)
+    left = iter(items)
 
-    async def one(item: T) -> None:
-        async with slots:
+    async def some() -> None:
+        for item in left:
             await do(item)
 
     async with asyncio.TaskGroup() as group:
-        for item in items:
-            group.create_task(one(item))
+        for _ in range(AT_ONCE):
+            group.create_task(some())

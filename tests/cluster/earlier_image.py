@@ -1,7 +1,8 @@
 """An earlier version of culvert as an image, made from the present one.
 
 Responsible for: a docker archive that is another with one layer more, in which a few files are edited; and the edits
-that make an earlier culvert: another version, which reads schema 1 of the configuration and no key that came later.
+that make an earlier culvert: another version, which reads schema 1 of the configuration and no key that came later, and
+whose operator makes Pods otherwise.
 Must not know: how images are built or loaded. Nothing is run and no builder is asked, so that it takes seconds and
 leaves nothing behind but the archive.
 """
@@ -39,12 +40,19 @@ def _reads_the_first_schema(source: str) -> str:
     return changed + _STRICT
 
 
+def _makes_other_pods(source: str) -> str:
+    changed, count = re.subn(r'(_probe\("/readyz", period=)2', r"\g<1>3", source)
+    assert count == 1, "workload.py says the probe otherwise now"
+    return changed
+
+
 def _is_earlier(metadata: str) -> str:
     return re.sub(r"^Version: .*$", f"Version: {VERSION}", metadata, count=1, flags=re.MULTILINE)
 
 
 EDITS: Mapping[str, Callable[[str], str]] = {
     r"/culvert_ingress/document\.py$": _reads_the_first_schema,
+    r"/culvert_operator/children/workload\.py$": _makes_other_pods,
     r"/culvert-[^/]*\.dist-info/METADATA$": _is_earlier,
 }
 """Pattern of a path in the image → what becomes of the file's text."""

@@ -1,7 +1,8 @@
 """From one version of culvert to the next: connectors are replaced when they are told to, and both versions are served.
 
-The earlier version is the present image with another version number, which reads only schema 1 of the configuration
-(see earlier_image.py). The relay stays as it is: a relay's restart is its own visitors' business.
+The earlier version is the present image with another version number, which reads only schema 1 of the configuration and
+whose operator makes Pods otherwise (see earlier_image.py). The relay stays as it is: a relay's restart is its own
+visitors' business.
 """
 
 from __future__ import annotations

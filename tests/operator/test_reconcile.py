@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from culvert_operator.api.meta import FINALIZER
+from culvert_operator.aside import Aside
 from culvert_operator.cluster.apply import Outcome
 from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.metrics import Metrics
@@ -66,6 +69,7 @@ def reconciler(hand: Hand, plans: list[Plan], looks: list[ObjectKey], *, waits: 
         hand=hand,  # type: ignore[arg-type]
         gatherer=Gatherer(waits=waits),  # type: ignore[arg-type]
         metrics=Metrics(),
+        aside=Aside(),
         plan=lambda snapshot: next(given),
         looks=looks.append,
         now=lambda: 0.0,
@@ -104,3 +108,20 @@ def test_work_that_never_settles_ends_in_a_retry() -> None:
     endless = [Plan(apply=(CHILD,))] * 100
     with pytest.raises(Retry, match="does not settle"):
         asyncio.run(reconciler(Hand(BAD), endless, []).work(MAIN))
+
+
+def test_the_loop_goes_on_while_a_plan_is_made() -> None:
+    went_on = threading.Event()
+
+    def plan(snapshot: Any) -> Plan:
+        assert went_on.wait(10), "the loop stood still: leases, probes and watches with it"
+        return Plan(requeue_after=7.0)
+
+    async def others() -> None:
+        went_on.set()
+
+    async def both() -> float | None:
+        found, _ = await asyncio.gather(replace(reconciler(Hand(BAD), [], []), plan=plan).work(MAIN), others())
+        return found
+
+    assert asyncio.run(both()) == 7.0

@@ -12,6 +12,7 @@ from typing import Any
 
 from culvert_operator.api.meta import Raw, mapping, sequence, text
 from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.children.keeping import kept, remembering
 from culvert_operator.children.metadata import body, labels, selector_labels
 from culvert_operator.options import Options
 from culvert_operator.relations import child
@@ -27,15 +28,16 @@ GRACE_MARGIN_SECONDS = 15
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "64Mi"}}
 
 
-def deployment(tunnel: Tunnel, options: Options, existing: Raw | None = None) -> dict[str, Any]:
+def deployment(tunnel: Tunnel, options: Options, existing: Raw | None = None) -> Raw:
     """The Deployment. A new Pod is ready before an old one goes (``maxUnavailable: 0``).
 
     With autoscaling the number of Pods is not said at all: it is the autoscaler's. ``existing`` is the Deployment that
-    there is; its image stays when the Tunnel does not follow the operator's.
+    there is; its Pods stay as they are when the Tunnel does not follow the operator.
     """
+    template = None if tunnel.connector.follows_operator else kept(existing, tunnel.connector)
     name = tunnel.meta.name
     replicas = {"replicas": tunnel.connector.replicas} if tunnel.connector.autoscaling is None else {}
-    return body(
+    made = body(
         "Deployment",
         tunnel.meta,
         {
@@ -44,13 +46,15 @@ def deployment(tunnel: Tunnel, options: Options, existing: Raw | None = None) ->
                 "revisionHistoryLimit": 3,
                 "selector": {"matchLabels": selector_labels(name)},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-                "template": {
+                "template": template
+                or {
                     "metadata": _pod_metadata(tunnel),
                     "spec": _pod(tunnel, _image(tunnel, options, existing), options),
                 },
             }
         },
     )
+    return remembering(made, tunnel.connector)
 
 
 def disruption_budget(tunnel: Tunnel) -> dict[str, Any]:
