@@ -1,7 +1,8 @@
 """Lifecycle: in which phase a Tunnel is, what a binding still holds of it, and when an object is let go.
 
 Responsible for: the phases, the finalizer, and the order of leaving: DNS first, then the route, then the claim, then
-the finalizer; of a Tunnel that goes DNS, the revocation, the finalizer, and the claims once relays know. Must not know: how any of these is removed.
+the finalizer; of a Tunnel that goes DNS, the revocation, the finalizer, and the claims once relays know. Must not know:
+how any of these is removed.
 Invariants: an object keeps our finalizer for as long as something outside it exists for it; after a
 ``deletionTimestamp`` no child is applied (the namespace may be going, and with it what we would write).
 """
