@@ -30,10 +30,11 @@ A claim belongs to a *namespace* in one Tunnel. The table of one hostname H, see
 "Conflicting" is a claim of another namespace whose pattern covers H or is covered by it: a wildcard reserves its
 subtree, unless its rule says ``wildcard: Fallback``. One that reserves from now on is a new claim by its time, so that
 nobody below it loses a name. Invariants: a hostname has one holder, whatever the order of events; claims age by
-``claimedAt``, never by an object's age, so an old object cannot take a newer name; a claim is only written by the
-Tunnel that holds it, but for the waiting list and ``former``; nothing new is entered for an object without our
-finalizer, for it could vanish without a word; who waits keeps the place when it has to wait at another claim. Ties
-between bindings that ask at once are broken by age, namespace and name.
+``claimedAt``, never by an object's age, so an old object cannot take a newer name, and what begins now is younger than
+all that it could take, whatever the clocks say; a claim is only written by the Tunnel that holds it, but for the
+waiting list and ``former``; nothing new is entered for an object without our finalizer, for it could vanish without a
+word; who waits keeps the place when it has to wait at another claim. Ties between bindings that ask at once are broken
+by age, namespace and name.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from culvert_operator.api.claim import (
     Waiter,
     claim_body,
     claim_name,
+    milliseconds,
     timestamp,
 )
 from culvert_operator.candidates import Candidate, by_age
@@ -181,7 +183,7 @@ class _Clerk:
             paths = _paths(claim.paths, wanted, claim.namespace)
             waiting = self._waiting(claim, wanted, served=_served(paths, claim.namespace, wanted))
             yields = _yields(paths, wanted, claim.namespace)
-            since = self.now if claim.yields and not yields else claim.claimed_at
+            since = self._from_now_on(claim) if claim.yields and not yields else claim.claimed_at
             moved = self.succession.moved(claim)
             self._write(
                 claim, replace(claim, paths=paths, waiting=waiting, yields=yields, claimed_at=since, former=moved)
@@ -238,7 +240,7 @@ class _Clerk:
             # One succession after the other: what the former Tunnel keeps goes first.
             done = replace(claim.former, keeps=Keeps.NOTHING)
             self._write(claim, replace(claim, paths=(), waiting=waiting, former=done))
-        elif heir is not None and heir.tunnel == self.tunnel and self.leaving is None:
+        elif heir is not None and heir.tunnel == self.tunnel and self.leaving is None and not self.lingers:
             self.handed_over.append(claim.hostname)
             paths = _paths((), wanted, heir.namespace)
             served = _served(paths, heir.namespace, wanted)
@@ -269,12 +271,19 @@ class _Clerk:
         else:
             self._delete(claim)
 
+    def _from_now_on(self, claim: Claim) -> str:
+        """The time of what begins now: later than it had before and than all that it could take a name from, even
+        where another operator's clock was ahead."""
+        known = [claim, *self.register.conflicting(claim.hostname, "")]
+        newest = max(milliseconds(one.claimed_at) for one in known)
+        return max(self.now, timestamp((newest + 1) / 1000))
+
     def _given(self, claim: Claim, heir: Waiter, paths: tuple[ClaimPath, ...], left: tuple[Waiter, ...]) -> Claim:
         return replace(
             claim,
             namespace=heir.namespace,
             tunnel=heir.tunnel,
-            claimed_at=self.now,
+            claimed_at=self._from_now_on(claim),
             paths=paths,
             waiting=left,
             yields=False,

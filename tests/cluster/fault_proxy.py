@@ -69,13 +69,17 @@ class Write:
 
 @dataclass
 class Proxy:
-    """``server`` and ``tls`` lead to the API server. ``crashed`` is set when the operator behind it is to die."""
+    """``server`` and ``tls`` lead to the API server. ``crashed`` is set when the operator behind it is to die.
+
+    The story sets ``armed`` when faults of watches may begin, and ``ending`` when everything is about to be deleted.
+    """
 
     server: str
     tls: ssl.SSLContext
     rename: Callable[[str], str]
     fault: Fault | None = None
     armed: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
     writes: list[Write] = field(default_factory=list)
     watched: Counter[str] = field(default_factory=Counter)
     watched_late: Counter[str] = field(default_factory=Counter)
@@ -225,14 +229,16 @@ class Proxy:
         async for line in answer.content:
             if self._dead:
                 raise _cut(request)
-            bookmark = line.startswith(b'{"type":"BOOKMARK"')
-            self.watched[plural] += not bookmark
-            self.watched_late[plural] += not bookmark and self.armed.is_set()
-            gone = line.startswith(b'{"type":"DELETED"')
+            # Kinds without a namespace tell of other stories too.
+            told = line.decode()
+            mine = not line.startswith(b'{"type":"BOOKMARK"') and self.rename(told) != told
+            self.watched[plural] += mine
+            self.watched_late[plural] += mine and self.armed.is_set() and not self.ending.is_set()
+            gone = mine and line.startswith(b'{"type":"DELETED"')
             self.watched_gone[plural] += gone and self.armed.is_set()
             fault = self.fault
-            mine = fault is not None and fault.kind == plural and (gone if fault.deletion else not bookmark)
-            if mine and self.armed.is_set() and not self.fired:
+            struck = fault is not None and fault.kind == plural and (gone if fault.deletion else mine)
+            if struck and self.armed.is_set() and not self.fired:
                 await self._spoil(request, response, line)
             else:
                 await response.write(line)
@@ -290,8 +296,8 @@ def plans(recorded: Proxy, *, occurrences: int = 2) -> list[Fault]:
         if recorded.watched_late[kind]:
             found += [Fault(what, kind=kind) for what in WATCH_FAULTS]
         else:
-            # Its events are all in the beginning, before which there is no older list to be served.
-            found += [Fault(what, kind=kind, early=True) for what in WATCH_FAULTS if what != "stale list of"]
+            # Its events are all in the beginning, but for those of its end: in an older list there is nothing.
+            found += [Fault(what, kind=kind, early=True) for what in WATCH_FAULTS]
         if recorded.watched_gone[kind]:
             found += [Fault(what, kind=kind, deletion=True) for what in DELETION_FAULTS]
     return found

@@ -1,8 +1,10 @@
 """One small story of an operator's life, told through a proxy that may commit a fault, and what it comes to.
 
-The story: a Tunnel with DNS and two bindings of two hostnames; one hostname is renamed; a child is deleted by hand; one
-binding is deleted. The operator runs inside the test's own loop, so that a crash (all connections cut, then all of its
-memory gone) costs no process. A connector that obeys reports each configuration as applied.
+The story: a Tunnel with DNS and two bindings of two hostnames; one hostname is renamed; a child is deleted by hand; the
+Service is deleted and comes back with another port; one binding is deleted; the Tunnel is deleted. Everything is made
+while the operator watches, so that every telling has the same events. The operator runs inside the test's own loop, so
+that a crash (all connections cut, then all of its memory gone) costs no process. A connector that obeys reports each
+configuration as applied.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import base64
 import contextlib
 import gzip
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,9 +32,18 @@ from culvert_operator.main import Operator
 from culvert_operator.options import Options
 
 from .fault_proxy import Fault, Proxy
+from .relay_ear import RelayEar
 from .ways import Ways
 
 STEP_SECONDS = 60.0
+NEWS_SECONDS = 15.0
+WATCHED = {
+    kind.plural
+    for kind in (
+        *(kinds.TUNNEL, kinds.BINDING, kinds.CLAIM, kinds.NAMESPACE, kinds.SERVICE, kinds.CONFIG_MAP, kinds.POD),
+        *kinds.CHILDREN,
+    )
+}
 FOREIGN = "taken IN A 192.0.2.99 ; somebody else's\n"
 ZONE = """\
 ; by hand
@@ -42,6 +54,10 @@ ns IN A 192.0.2.53
 """
 
 
+ENDING = WATCHED - {kinds.NAMESPACE.plural, kinds.AUTOSCALER.plural}
+"""Of these something is deleted in the story. An autoscaler it has none."""
+
+
 @dataclass
 class Story:
     """One telling. ``number`` makes its names unlike any other's."""
@@ -49,6 +65,7 @@ class Story:
     ways: Ways
     number: int
     fault: Fault | None = None
+    ear: RelayEar | None = None
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,21 +74,32 @@ class Story:
         self.proxy = Proxy(self.ways.server, self.ways.proxy_tls, self.rename, self.fault)
         self.client = Client(self.ways.administrator)
         self._operator: asyncio.Task[None] | None = None
+        self._over = False
 
     def rename(self, text: str) -> str:
         """Without what is different in every telling."""
         return text.replace(self.name, "NAME")
 
     async def tell(self) -> dict[str, Any]:
-        """From nothing to the end; the state that it came to."""
+        """From nothing to the end; the states that it came to before the Tunnel was deleted, and after."""
         async with self.living():
-            steps = (self._begin, self._rename, self._tamper, self._delete)
-            for number, step in enumerate(steps):
-                if number == (0 if self.fault is not None and self.fault.early else 1):
-                    self.proxy.armed.set()  # faults of watches come after the start
-                async with asyncio.timeout(STEP_SECONDS):
-                    await step()
-            return await self.state()
+            early = self.fault is not None and self.fault.early
+            for step in (self._watched, self._begin, self._rename, self._tamper, self._reroute, self._delete):
+                if step == (self._begin if early else self._rename):
+                    self.proxy.armed.set()  # most faults of watches come after the start
+                await self._within(step)
+            served = await self.state()
+            self.proxy.ending.set()
+            await self._within(self._end)
+            return {"served": served, "ended": await self.state()}
+
+    async def _within(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                await step()
+        except TimeoutError:
+            self.failures.append(f"{step.__name__} did not come to its end")
+            raise
 
     @contextlib.asynccontextmanager
     async def living(self) -> AsyncIterator[None]:
@@ -87,6 +115,7 @@ class Story:
             await self._end_operator()
             await self.proxy.stop()
             await self._clean()
+            self._over = True
             await self.client.close()
 
     # The operator.
@@ -122,10 +151,11 @@ class Story:
     @contextlib.asynccontextmanager
     async def _connector(self) -> Any:
         """A Pod's status address on which the present configuration is always applied."""
-        address = f"127.{20 + self.number // 250 % 200}.{1 + self.number % 250}.9"
+        # Several processes may tell stories at once.
+        address = f"127.{20 + os.getpid() % 230}.{self.number // 250 % 250}.{1 + self.number % 250}"
         app = web.Application()
         app.router.add_get("/v1/status", self._report)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, address, 20241).start()
         serve = asyncio.ensure_future(self._give_address(address))
@@ -137,12 +167,14 @@ class Story:
             await runner.cleanup()
 
     async def _report(self, request: web.Request) -> web.Response:
-        for _ in range(20):  # a long poll of a second
+        for _ in range(10):  # a long poll of a second
+            if self._over:
+                return web.Response(status=503)
             document = await self._document()
             tag = f'"{document["version"] if document else 0}"'
             if tag != request.headers.get("If-None-Match"):
                 break
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         else:
             return web.Response(status=304, headers={"ETag": tag})
         version = document["version"] if document else 0
@@ -184,6 +216,13 @@ class Story:
 
     # The steps.
 
+    async def _watched(self) -> None:
+        # What is made from here on comes by a watch, and in no first list.
+        async def listed() -> bool:
+            return self.proxy.listed.keys() >= WATCHED
+
+        await self._until(listed)
+
     async def _begin(self) -> None:
         await self.lay_out(self.tunnel_spec(), self.rules("old"))
         await self._until(lambda: self._ready("first", "old"))
@@ -194,16 +233,22 @@ class Story:
         await self.client.create(kinds.NAMESPACE, None, {"metadata": {"name": self.name}})
         zone = {"db": ZONE.format(zone=self.zone) + FOREIGN, "other": "left alone"}
         await self.client.create(kinds.CONFIG_MAP, self.name, {"metadata": {"name": "zone"}, "data": zone})
-        service = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]}
-        await self.client.create(kinds.SERVICE, self.name, {"metadata": {"name": "web"}, "spec": service})
+        if self.ear is not None:
+            authority = {"metadata": {"name": "relay-ca"}, "data": {"ca.crt": self.ear.authority}}
+            await self.client.create(kinds.CONFIG_MAP, self.name, authority)
+        await self._serve_at(80)
         await self._create(kinds.TUNNEL, "main", tunnel)
         await self._create(kinds.BINDING, "first", first)
         await self._create(kinds.BINDING, "second", self.rules("second"))
 
+    async def _serve_at(self, port: int) -> None:
+        service = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": port}]}
+        await self.client.create(kinds.SERVICE, self.name, {"metadata": {"name": "web"}, "spec": service})
+
     def tunnel_spec(self) -> dict[str, Any]:
         """The Tunnel of the story."""
         return {
-            "relay": {"addresses": ["relay.example.net:443"]},
+            "relay": self.ear.relay("relay-ca") if self.ear is not None else {"addresses": ["relay.example.net:443"]},
             "connector": {"replicas": 1},
             "grants": [{"namespaces": {"from": "All"}, "hostnames": [f"*.{self.zone}"]}],
             "dns": {
@@ -232,6 +277,52 @@ class Story:
             return again is not None and again["metadata"]["uid"] != uid
 
         await self._until(back)
+
+    async def _reroute(self) -> None:
+        found = await self.client.get(kinds.SERVICE, self.name, "web")
+        assert found is not None
+        await self.client.delete(kinds.SERVICE, self.name, "web", uid=found["metadata"]["uid"])
+        await self._until(lambda: self._resolved(False))
+        await self._serve_at(8080)
+        await self._until(lambda: self._resolved(True))
+        await self._until(lambda: self._ready("first", "new"))
+
+        async def routed() -> bool:
+            document = await self._document()
+            return document is not None and "8080" in json.dumps(document["rules"])
+
+        await self._until(routed)
+
+    async def _resolved(self, wanted: bool) -> bool:
+        found = await self.client.get(kinds.BINDING, self.name, "first")
+        return found is not None and _true(found["status"], "ResolvedRefs") == wanted
+
+    async def _end(self) -> None:
+        found = await self.client.get(kinds.TUNNEL, self.name, "main")
+        assert found is not None
+        await self.client.delete(kinds.TUNNEL, self.name, "main", uid=found["metadata"]["uid"])
+        await self._until(self._ended)
+
+        # The last news of what is gone may still be on its way to the operator.
+        def told() -> bool:
+            return self.proxy.fired if self.fault is not None else (+self.proxy.watched_gone).keys() >= ENDING
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NEWS_SECONDS):
+                while not told():  # noqa: ASYNC110 (what the proxy forwards has no event)
+                    await asyncio.sleep(0.05)
+        await self._until(self._ended)
+
+    async def _ended(self) -> bool:
+        """Whether the Tunnel is gone with all that it had, and the binding that is left knows."""
+        if await self.client.get(kinds.TUNNEL, self.name, "main") is not None:
+            return False
+        state = await self.state()
+        first = await self.client.get(kinds.BINDING, self.name, "first") or {}
+        accepted = {c["type"]: c["reason"] for c in first["status"]["conditions"]}["Accepted"]
+        published = f"new.{self.zone}" in await self._zone()
+        gone = not (state["children"] or state["claims"] or published)
+        return gone and accepted == "TunnelNotFound" and not first["status"].get("tunnels")
 
     async def _delete(self) -> None:
         found = await self.client.get(kinds.BINDING, self.name, "second")
@@ -265,7 +356,7 @@ class Story:
 
     async def _until(self, what: Callable[[], Awaitable[bool]]) -> None:
         while not await what():  # noqa: ASYNC110 (the condition is on the API server)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def _ready(self, binding: str, host: str) -> bool:
         found = await self.client.get(kinds.BINDING, self.name, binding)
@@ -329,7 +420,8 @@ class Story:
             "rules": document["rules"] if document else None,
             "document": {k: v for k, v in (document or {}).items() if k not in ("version", "grant", "rules")},
             "binding": [_status(binding), binding["metadata"].get("finalizers")],
-            "tunnel": [_status(tunnel), tunnel["metadata"].get("finalizers")],
+            "tunnel": [_status(tunnel), tunnel.get("metadata", {}).get("finalizers")],
+            "revoked": await self._revoked(),
             "zone": sorted(line for line in zone["data"]["db"].splitlines() if " SOA " not in line),
             "zone's other key": zone["data"]["other"],
             "claims": sorted(
@@ -342,6 +434,12 @@ class Story:
         said = re.sub(r"owner=[0-9a-f-]{36}", "owner=INSTALLATION", json.dumps(state).replace(self.name, "NAME"))
         found: dict[str, Any] = json.loads(said)
         return found
+
+    async def _revoked(self) -> list[Any]:
+        """Of which Tunnels credentials are void, and which relays know."""
+        ledger = await self.client.get(kinds.CONFIG_MAP, self.name, "culvert-revocations")
+        entries = [json.loads(said) for said in ((ledger or {}).get("data") or {}).values()]
+        return sorted([entry["tunnel"], entry["told"]] for entry in entries)
 
     async def _clean(self) -> None:
         """Take the story's objects away, finalizers included: it is over."""

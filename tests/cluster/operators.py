@@ -30,6 +30,8 @@ import yaml
 from culvert_ingress.document import SCHEMAS
 from culvert_operator.cluster.permissions import rules
 
+from .relay_ear import RelayEar
+
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 ACCOUNT = "culvert-operator"
 WRITES = ("create", "update", "patch", "delete")
@@ -171,6 +173,7 @@ class World:
     def __init__(self, cluster: Any, name: str, folder: Path) -> None:
         self.cluster = cluster
         self.name = name
+        self.ear = RelayEar()
         self.system = f"{name}-system"
         self.zone = f"{name}.example.com"
         self.log = folder / "operator.log"
@@ -219,8 +222,10 @@ class World:
             self.apply(*self._role("watched", rules(["watched"]), namespace))
 
     def _grant(self) -> None:
-        """A service account with the operator's permissions, and a kubeconfig of it."""
+        """A service account with the operator's permissions, a kubeconfig of it, and the relay's CA."""
+        authority = {"metadata": {"name": "relay-ca", "namespace": self.system}, "data": {"ca.crt": self.ear.authority}}
         self.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap"} | authority,
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": self.system}},
             *self._role(f"{self.name}-operator", rules(["cluster", "watched"])),
             *self._role("operator", rules(["tunnels", "own"]), self.system),
@@ -281,6 +286,7 @@ class World:
         for instance in self.instances:
             instance.process.kill()
             instance.process.wait()
+        self.ear.close()
 
     def close(self) -> None:
         """Take everything away again, the operator's finalizers by the operator."""
@@ -343,7 +349,7 @@ class World:
 
     def tunnel(self, **spec: Any) -> dict[str, Any]:
         content = {
-            "relay": {"addresses": ["relay.example.net:443"]},
+            "relay": self.ear.relay("relay-ca"),
             "connector": {"replicas": 1},
             "grants": [{"namespaces": {"from": "All"}, "hostnames": [f"*.{self.zone}"]}],
         } | spec

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from culvert_operator.revoking.decision import LINGER_SECONDS
+
 from .operators import ZONE, World, until
 
 GONE_WITHIN = 60.0
 """Seconds; far below the two minutes after which DNS that cannot be reached is given up."""
+GIVEN_UP_WITHIN = LINGER_SECONDS + 30.0
+"""Where no relay can be told that a Tunnel went."""
 
 
 @pytest.fixture
@@ -30,9 +34,12 @@ def namespace_gone(world: World, name: str) -> bool:
     return world.find("namespace", name) is None
 
 
+def all_claims(world: World) -> list[Any]:
+    return [c for c in world.cluster.get("hostnameclaims")["items"] if world.zone in c["spec"]["hostname"]]
+
+
 def claims(world: World) -> list[str]:
-    found = [c["spec"]["hostname"] for c in world.cluster.get("hostnameclaims")["items"]]
-    return [hostname for hostname in found if world.zone in hostname]
+    return [claim["spec"]["hostname"] for claim in all_claims(world)]
 
 
 def revoked(world: World) -> list[Any]:
@@ -73,8 +80,36 @@ def test_a_tunnel_and_its_binding_deleted_at_once_leave_nothing(served: tuple[Wo
     until(lambda: world.find("tunnel", "main") is None, seconds=GONE_WITHIN)
     until(lambda: namespace_gone(world, f"{world.name}-shop"), seconds=GONE_WITHIN)
     assert host not in world.zone_text()
-    assert claims(world) == []
+    until(lambda: claims(world) == [])
     world.cluster.kubectl("create", "namespace", f"{world.name}-shop")  # what the end of the test expects
+
+
+def test_d22_a_name_goes_to_another_tunnel_once_the_relay_knows_that_its_tunnel_went(world: World) -> None:
+    host, ear = f"shop.{world.zone}", world.ear
+    ear.answers = False
+    tunnel, other = world.tunnel(), world.tunnel()
+    other["metadata"]["name"] = "other"
+    rival = world.binding(host, team="blog")
+    rival["spec"]["tunnelRef"]["name"] = "other"
+    world.start()
+    world.apply(tunnel, other, world.service(), world.service("blog"), world.binding(host))
+    world.served(world.connect(), host)
+    world.apply(rival)
+    (claim,) = until(lambda: [c for c in all_claims(world) if c["spec"].get("waiting")])
+    # No deletion waits for the relay, neither the Tunnel's nor the binding's.
+    world.cluster.kubectl("delete", "tunnel", "main", f"--namespace={world.system}", "--timeout=20s")
+    world.cluster.kubectl("delete", "tunnelbinding", "web", f"--namespace={world.name}-shop", "--timeout=20s")
+    (entry,) = revoked(world)
+    assert (entry["tunnel"], entry["told"]) == (f"{world.system}/main", [])
+    (held,) = all_claims(world)
+    assert (held["metadata"]["uid"], held["spec"]["tunnel"]) == (claim["metadata"]["uid"], f"{world.system}/main")
+    where = ("tunnelbinding", "web", f"{world.name}-blog")
+    assert world.condition(*where, "Accepted") == ("False", "HostnameConflict")
+    ear.answers = True
+    until(lambda: world.condition(*where, "Accepted")[0] == "True")
+    (held,) = all_claims(world)
+    assert held["spec"]["tunnel"] == f"{world.system}/other"
+    assert len(ear.told) >= 1
 
 
 def test_d12_a_namespace_with_a_binding_goes_and_takes_the_record_and_the_claim(served: tuple[World, str]) -> None:
@@ -96,6 +131,7 @@ def test_d12_a_namespace_with_a_tunnel_goes_though_its_zone_and_secret_go_before
     zone = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "zone", "namespace": edge}}
     tunnel, binding = world.with_zone(), world.binding(host)
     tunnel["metadata"]["namespace"] = edge
+    tunnel["spec"]["relay"] = {"addresses": ["relay.example.net:443"]}  # which nobody can reach
     binding["spec"]["tunnelRef"]["namespace"] = edge
     world.apply(zone | {"data": {"db": ZONE.format(zone=world.zone)}}, tunnel, world.service(), binding)
     until(lambda: world.condition("tunnelbinding", "web", shop, "Accepted")[0] == "True")
@@ -105,7 +141,7 @@ def test_d12_a_namespace_with_a_tunnel_goes_though_its_zone_and_secret_go_before
     (entry,) = revoked(world)
     assert entry["tunnel"] == f"{edge}/main"
     until(lambda: world.condition("tunnelbinding", "web", shop, "Accepted") == ("False", "TunnelNotFound"))
-    assert claims(world) == []
+    until(lambda: claims(world) == [], seconds=GIVEN_UP_WITHIN)
     # A binding of a Tunnel that has gone is not held up either.
     world.cluster.kubectl("delete", "tunnelbinding", "web", f"--namespace={shop}", "--timeout=30s")
     # Nor is an operator that is started without a namespace that it is to serve.

@@ -17,14 +17,15 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from .differing import differences
 from .fault_proxy import WATCH_FAULTS, WRITE_FAULTS, Fault, made, plans
-from .fault_world import Story
+from .fault_world import ENDING, Story
+from .relay_ear import RelayEar
 from .ways import Ways
 
 AT_ONCE = 2
@@ -41,19 +42,20 @@ Tell = Callable[[Fault | None], Awaitable[tuple[Story, Any]]]
 
 
 @pytest.fixture
-def tell(to_the_server: Ways) -> Tell:
+def tell(to_the_server: Ways) -> Iterator[Tell]:
     """Tell the story once with a fault (or none): the story, and the state that it came to or an error's text."""
     numbers = itertools.count(1)
+    ear = RelayEar()
 
     async def once(fault: Fault | None) -> tuple[Story, Any]:
-        story = Story(to_the_server, next(numbers), fault)
+        story = Story(to_the_server, next(numbers), fault, ear)
         try:
             return story, await story.tell()
         except TimeoutError:
-            story.failures.append("the story did not come to its end")
             return story, None
 
-    return once
+    yield once
+    ear.close()
 
 
 def alarms(story: Story, state: Any, recorded: Story, wanted: Any) -> list[str]:
@@ -75,11 +77,16 @@ def test_d01_d02_d03_d04_d05_d07_after_every_fault_the_state_is_that_of_an_undis
 
     async def run() -> tuple[int, int]:
         recorded, wanted = await tell(None)
+        assert recorded.ear is not None
         assert alarms(recorded, wanted, recorded, wanted) == []
-        assert wanted["zone's other key"] == "left alone"
-        assert "taken IN A 192.0.2.99 ; somebody else's" in wanted["zone"]
+        for state in wanted.values():
+            assert state["zone's other key"] == "left alone"
+            assert "taken IN A 192.0.2.99 ; somebody else's" in state["zone"]
+        assert wanted["ended"]["revoked"] == [["NAME/main", [recorded.ear.address]]]
+        assert (+recorded.proxy.watched_gone).keys() == ENDING
         possible = plans(recorded.proxy)
         assert len(possible) > 100
+        print(f"recorded: {len(recorded.proxy.writes)} writes, {len(possible)} plans", flush=True)
         assert {fault.what for fault in possible} == {*WRITE_FAULTS, *WATCH_FAULTS}
         chosen = [fault for fault in possible if MATCH in str(fault)][int(PART) - 1 :: int(PARTS)]
         if SAMPLE != "all":
@@ -91,12 +98,13 @@ def test_d01_d02_d03_d04_d05_d07_after_every_fault_the_state_is_that_of_an_undis
                 started = time.monotonic()
                 story, state = await tell(fault)
             found = alarms(story, state, recorded, wanted)
-            # A write that another timing did not need: the story was told without the fault.
-            ending = "alarmed" if found else "passed" if story.proxy.fired else "not reached"
-            outcome[ending] += 1
+            if not story.proxy.fired:
+                found = ["was not reached: the story was told without it", *found]
+            outcome["alarmed" if found else "passed"] += 1
             if found:
                 alarmed[str(fault)] = found
             number, took = outcome.total(), time.monotonic() - started
+            ending = "alarmed" if found else "passed"
             print(f"{number}/{len(chosen)} {ending} in {took:.1f} s: {fault} {found or ''}", flush=True)
 
         await asyncio.gather(*map(one, chosen))
@@ -106,4 +114,4 @@ def test_d01_d02_d03_d04_d05_d07_after_every_fault_the_state_is_that_of_an_undis
     told = ", ".join(f"{count} {ending}" for ending, count in sorted(outcome.items()))
     record_property("summary", f"fault plans: {possible} possible, {chosen} run: {told}")
     assert alarmed == {}
-    assert outcome["passed"] >= chosen * 0.8
+    assert outcome["passed"] == chosen > 0

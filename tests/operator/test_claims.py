@@ -594,13 +594,14 @@ def test_a_wildcard_that_falls_back_comes_after_names_that_others_hold(world: An
     assert world.condition(rest, "Ready") == world.condition(exact, "Ready") == ("True", "Ready")
 
 
-def test_a_wildcard_that_begins_to_reserve_takes_no_name_from_anybody(world: Any) -> None:
+@pytest.mark.parametrize("ahead", [-10, 0, 3600], ids=["behind", "the same", "ahead"])
+def test_d16_a_wildcard_that_begins_to_reserve_takes_no_name_from_anybody(world: Any, ahead: int) -> None:
     rest = wild(world, "rest", "alpha", "Fallback")
     world.settle()
     world.now += 10
     exact = world.binding("exact", "beta", "a.example.com")
     world.settle()
-    world.now += 10
+    world.now -= ahead  # the clock of the operator that wrote the claim, as another one's sees it
     wild(world, "rest", "alpha", "Reserve")
     world.settle()
     assert world.condition(exact, "Ready") == ("True", "Ready")
@@ -691,3 +692,18 @@ def test_the_register_finds_every_conflicting_claim(held: list[tuple[str, str, i
 def test_a_claim_is_read_back_as_it_was_written(claim: Claim) -> None:
     stored = replace(claim, name=claim_name(claim.hostname), resource_version="7" if claim.uid else "")
     assert parse_claim(claim_body(claim)) == stored
+
+
+def test_d14_a_name_that_changes_hands_is_younger_than_all_that_others_hold_whatever_the_clocks_say(world: Any) -> None:
+    first = world.binding("first", "alpha", "*.example.com")
+    world.settle()
+    wild(world, "first", "alpha", "Fallback")
+    heir = world.binding("heir", "beta", "*.example.com")
+    exact = world.binding("exact", "gamma", "a.example.com")
+    world.settle()
+    world.now -= 3600  # another operator's clock
+    world.delete(first)
+    world.settle()
+    assert world.condition(exact, "Ready") == ("True", "Ready")
+    assert world.condition(heir, "Accepted") == ("False", "HostnameConflict")
+    assert set(claims(world)) == {"a.example.com"}

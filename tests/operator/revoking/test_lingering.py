@@ -134,3 +134,20 @@ def test_a_rotation_that_no_relay_has_heard_of_keeps_no_name(contested: Any) -> 
     contested.delete(ObjectKey("shop", "web"))
     contested.settle()
     assert holder(contested) == "beta in culvert-system/other"
+
+
+def test_a_name_does_not_change_hands_inside_a_tunnel_while_a_former_ones_sessions_serve_it(contested: Any) -> None:
+    inside = contested.binding("inside", "gamma", HOST)
+    contested.untold = RELAY
+    contested.delete(MAIN)
+    contested.settle()
+    contested.delete(ObjectKey("beta", "rival"))
+    contested.delete(ObjectKey("shop", "web"))
+    contested.tunnel()
+    contested.settle()
+    assert holder(contested) == "shop in culvert-system/main"
+    assert contested.condition(inside, "Accepted") == ("False", "HostnameConflict")
+    contested.hear()
+    contested.settle()
+    assert holder(contested) == "gamma in culvert-system/main"
+    assert contested.condition(inside, "Accepted")[0] == "True"
