@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.candidates import CONFLICTS
 from culvert_operator.compile import readable_schema, relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
@@ -236,7 +237,7 @@ def _requeue(
             moments.append(renewal_at(snapshot.credential, snapshot.options))
         moments += [leaves_at] if leaves_at is not None and leaves_at > snapshot.now else []
         waits += [max(1.0, moment - snapshot.now) for moment in moments]
-        if any(r.reason == "HostnameConflict" for b in routing.bindings.values() for r in b.rejected):
+        if any(r.reason in CONFLICTS for b in routing.bindings.values() for r in b.rejected):
             waits.append(BLOCKED_RECHECK_SECONDS)
     return min(waits, default=None)
 
