@@ -329,6 +329,14 @@ def test_a_tunnel_where_none_may_stand_is_not_served(simulate: Any) -> None:
     world.settle()
     assert world.condition(key, "Accepted") == ("False", "NamespaceNotAllowed")
     assert world.condition(shop, "Accepted") == ("False", "TunnelNotFound")
+    told = [(c["type"], c["status"]) for c in world.status(key)["conditions"]]
+    assert told == [
+        ("Accepted", "False"),
+        ("CredentialsReady", "Unknown"),
+        ("ConnectorsAvailable", "Unknown"),
+        ("Connected", "Unknown"),
+        ("Ready", "False"),
+    ]
     assert (world.children, world.claims, world.zone) == ({}, {}, {})
     assert "finalizers" not in world.tunnels[key]["metadata"]
 
