@@ -41,7 +41,7 @@ from culvert_operator.records import Records, Wanted, listed_by, plan_records
 from culvert_operator.register import Register
 from culvert_operator.relations import tunnel_of
 from culvert_operator.revoking.decision import after_rotation, rotation
-from culvert_operator.routing import Routing, route
+from culvert_operator.routing import Routing, observed, route
 from culvert_operator.scribe import Scribe
 from culvert_operator.statuses.binding import (
     programmed_condition,
@@ -79,6 +79,7 @@ def plan(snapshot: Snapshot) -> Plan:
         rotated = rotation(snapshot, tunnel)
         revoke = after_rotation(snapshot, tunnel, configured.subject, rotated, relay_of(snapshot, tunnel))
     fleet = muster(snapshot.reports)
+    routing = observed(routing, fleet.refused_origins)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
     taking = frozenset(c.hostname for c in register if c.tunnel == snapshot.key and c.former is not None)

@@ -104,6 +104,9 @@ REASONS: tuple[Reason, ...] = (
            "Use the number or name of a TCP port of the Service.", True),
     Reason(_B, "ResolvedRefs", "ServiceNotSupported", "The Service is an ExternalName or has no selector; its rule answers 503.",
            "Use a Service that selects Pods of this namespace: others could point anywhere.", True),
+    Reason(_B, "ResolvedRefs", "AddressNotAllowed", "The Service leads to addresses that connectors do not dial (loopback, link-local, metadata, multicast); its rule answers 502. "
+           "A connector says so after a visitor came, and looks again every 30 s.",
+           "Use a Service with an address of its own, whose endpoints are Pods.", True),
     Reason(_B, "ResolvedRefs", "ConfigMapNotFound", "The ConfigMap or key of `caConfigMapRef` is missing or holds no certificate; its rule answers 503.",
            "Create it in the binding's namespace with PEM certificates (no private key).", True),
     Reason(_B, "ResolvedRefs", "ConnectorTooOld", "A rule uses a key that a connector of an earlier version cannot read; the rule answers 503.",
