@@ -33,8 +33,9 @@ from culvert_connector.rollout import Rollout
 from culvert_connector.session import Offer, State
 from culvert_connector.sessions import Dial, SessionSet
 from culvert_connector.sources.port import ConfigSource
-from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard
+from culvert_connector.status import RefusedHostname, RefusedOrigin, RelayProblem, Report, SessionReport, StatusBoard
 from culvert_ingress.document import SCHEMAS, Document
+from culvert_ingress.rules import HTTPService, TCPService
 from culvert_protocol.credentials_file import CredentialsFile
 from culvert_protocol.statements import StatementError, read_grant
 from culvert_transport.instruments import CONTENT_TYPE
@@ -62,7 +63,7 @@ class Connector:
         self.connector_id = str(uuid.uuid4())
         self.board = StatusBoard(self.report)
         self.counters = metrics.Counters()
-        self.origins = Origins()
+        self.origins = Origins(on_refusal=self.board.changed)
         self.requests = Requests(current=lambda: self.rollout.serving, connections=self.origins, counters=self.counters)
         self.sessions = SessionSet(
             connector_id=self.connector_id,
@@ -191,6 +192,13 @@ class Connector:
         serving = self.rollout.serving
         if serving is not None:
             self.requests.forget_rules(serving.rule_ids())
+        self.origins.refusals.keep(
+            {
+                rule.id: (rule.service.host, rule.service.port)
+                for rule in document.rules
+                if isinstance(rule.service, HTTPService | TCPService)
+            }
+        )
         log.info(
             "Configuration %d is applied: %d rules for %d hostnames.",
             document.version,
@@ -242,6 +250,10 @@ class Connector:
                 for one in sessions
                 if one.active
                 for refused in one.refused
+            ),
+            refused_origins=tuple(
+                RefusedOrigin(rule, "address_not_allowed", sentence)
+                for rule, sentence in self.origins.refusals.current()
             ),
             relay_errors=tuple(
                 RelayProblem(error.address, error.reason, error.message) for error in self.sessions.errors()

@@ -44,6 +44,15 @@ class RefusedHostname:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedOrigin:
+    """A rule whose service leads to addresses that may not be dialled; `message` is a sentence."""
+
+    rule: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RelayProblem:
     """An address without a session, and why: RelayUnreachable, RelayRefused or CertificateError."""
 
@@ -67,6 +76,7 @@ class Report:
     credential_expires_at: int | None
     sessions: tuple[SessionReport, ...] = ()
     refused: tuple[RefusedHostname, ...] = ()
+    refused_origins: tuple[RefusedOrigin, ...] = ()
     relay_errors: tuple[RelayProblem, ...] = ()
 
     def dumps(self) -> bytes:
@@ -95,6 +105,10 @@ class Report:
             "refusedHostnames": [
                 {"hostname": one.hostname, "relay": one.relay, "reason": one.reason, "version": one.version}
                 for one in sorted(set(self.refused), key=lambda one: (one.hostname, one.relay, one.reason, one.version))
+            ],
+            "refusedOrigins": [
+                {"rule": one.rule, "reason": one.reason, "message": one.message}
+                for one in sorted(self.refused_origins, key=lambda one: one.rule)
             ],
             "relayErrors": [
                 {"address": one.address, "reason": one.reason, "message": one.message}

@@ -28,7 +28,7 @@ from culvert_operator.api.claim import FALLBACK, ClaimPath
 from culvert_operator.api.cluster import Namespace
 from culvert_operator.grants import Grants, NotGranted
 from culvert_operator.keys import ObjectKey
-from culvert_protocol.granted import check_sources, port_name
+from culvert_protocol.granted import check_sources, port_name, port_of
 
 MIN_STATUS, MAX_STATUS = 200, 599
 _RULE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -78,6 +78,14 @@ class Rejected:
 
 Outcome = Candidate | Rejected
 
+CONFLICTS = frozenset({"HostnameConflict", "PortConflict"})
+"""Reasons of a rule whose name somebody else has."""
+
+
+def taken(hostname: str) -> str:
+    """The reason of a rule whose hostname or port (``tcp:<port>``) somebody else has."""
+    return "HostnameConflict" if port_of(hostname) is None else "PortConflict"
+
 
 def by_age(binding: Binding) -> tuple[str, str, str]:
     """Sort key: oldest object first, then by name; the same for everybody who looks."""
@@ -106,7 +114,7 @@ def examine(
                 twin = seen.setdefault((outcome.hostname, outcome.path), rule.name)
                 if twin != rule.name:
                     said = f"The rule {twin} of this object already has {outcome.hostname} with this path; remove one."
-                    outcome = Rejected(rule, outcome.hostname, "HostnameConflict", said)
+                    outcome = Rejected(rule, outcome.hostname, taken(outcome.hostname), said)
             outcomes.append(outcome)
         found[binding.meta.key] = tuple(outcomes)
     return found

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from culvert_operator.api.binding import Binding
 from culvert_operator.api.tunnel import Tunnel
+from culvert_operator.candidates import CONFLICTS
 from culvert_operator.compile import relay_of
 from culvert_operator.conditions.condition import Condition
 from culvert_operator.configuration import Configured, configure
@@ -40,7 +41,7 @@ from culvert_operator.records import Records, Wanted, listed_by, plan_records
 from culvert_operator.register import Register
 from culvert_operator.relations import tunnel_of
 from culvert_operator.revoking.decision import after_rotation, lingers, lingers_until, rotation
-from culvert_operator.routing import Routing, route
+from culvert_operator.routing import Routing, observed, route
 from culvert_operator.scribe import Scribe
 from culvert_operator.statuses.binding import (
     programmed_condition,
@@ -81,6 +82,7 @@ def plan(snapshot: Snapshot) -> Plan:
         rotated = rotation(snapshot, tunnel)
         revoke = after_rotation(snapshot, tunnel, configured.subject, rotated, relay_of(snapshot, tunnel))
     fleet = muster(snapshot.reports, snapshot.unheard)
+    routing = observed(routing, fleet.refused_origins)
     leaves_at = withdrawal_at(tunnel, fleet)
     proofs = {k: read_proof(r, version=configured.version) for k, r in routing.bindings.items()}
     taking = frozenset(c.hostname for c in register if c.tunnel == snapshot.key and c.former is not None)
@@ -240,7 +242,7 @@ def _requeue(
             moments.append(renewal_at(snapshot.credential, snapshot.options))
         moments += [leaves_at] if leaves_at is not None and leaves_at > snapshot.now else []
         waits += [max(1.0, moment - snapshot.now) for moment in moments]
-        if any(r.reason == "HostnameConflict" for b in routing.bindings.values() for r in b.rejected):
+        if any(r.reason in CONFLICTS for b in routing.bindings.values() for r in b.rejected):
             waits.append(BLOCKED_RECHECK_SECONDS)
     return min(waits, default=None)
 

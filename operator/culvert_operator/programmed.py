@@ -42,6 +42,15 @@ class Fleet:
         return sum(s.serving for report in self.reported for s in report.sessions)
 
     @property
+    def refused_origins(self) -> Mapping[str, str]:
+        """Rules whose service some connector does not dial, with the first one's sentence."""
+        found: dict[str, str] = {}
+        for report in self.reported:
+            for refused in report.refused_origins:
+                found.setdefault(refused.rule, refused.message)
+        return found
+
+    @property
     def unreachable(self) -> bool:
         """Whether there are connectors and none of them can be asked."""
         return self.pods > 0 and not self.reported

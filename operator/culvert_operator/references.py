@@ -20,6 +20,9 @@ from culvert_operator.api.dns import KeyRef
 from culvert_operator.candidates import Candidate
 from culvert_operator.keys import ObjectKey
 
+NOT_ALLOWED = "AddressNotAllowed"
+"""Reason of a Service whose addresses connectors do not dial: loopback, link-local, metadata and such."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
@@ -31,7 +34,8 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a candidate compiles to; ``problem`` is set when it answers 503 for want of a reference."""
+    """What a candidate compiles to; ``problem`` is set when it answers 503 for want of a reference, or 502 for
+    NOT_ALLOWED."""
 
     service: RuleService
     origin: OriginRequest

@@ -40,6 +40,14 @@ class RefusedHostname:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedOrigin:
+    """A rule (``namespace/binding/rule``) whose service leads to addresses that the connector does not dial."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RelayError:
     """Why a relay address has no session: ``reason`` is a condition reason (RelayUnreachable, …)."""
 
@@ -62,6 +70,7 @@ class ConnectorReport:
     refused: tuple[RefusedHostname, ...]
     errors: tuple[RelayError, ...]
     schemas: tuple[int, ...] = (1,)
+    refused_origins: tuple[RefusedOrigin, ...] = ()
 
 
 def _bounded(value: object) -> str:
@@ -74,6 +83,7 @@ def parse_report(payload: object) -> ConnectorReport | None:
         return None
     sessions = [mapping(s) for s in sequence(payload.get("sessions"))[:_MAX_ITEMS]]
     refused = [mapping(r) for r in sequence(payload.get("refusedHostnames"))[:_MAX_ITEMS]]
+    origins = [mapping(o) for o in sequence(payload.get("refusedOrigins"))[:_MAX_ITEMS]]
     errors = [mapping(e) for e in sequence(payload.get("relayErrors"))[:_MAX_ITEMS]]
     return ConnectorReport(
         ready=payload["ready"],
@@ -99,5 +109,6 @@ def parse_report(payload: object) -> ConnectorReport | None:
             RelayError(_bounded(e.get("address")), _bounded(e.get("reason")), _bounded(e.get("message")))
             for e in errors
         ),
+        refused_origins=tuple(RefusedOrigin(text(o.get("rule")), _bounded(o.get("message"))) for o in origins),
         schemas=tuple(s for s in sequence(payload.get("schemas"))[:16] if isinstance(s, int)) or (1,),
     )

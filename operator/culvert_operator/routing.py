@@ -8,7 +8,7 @@ Invariant: what is served depends on *stored* claims only; a rule that cannot be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from culvert_ingress.rules import OriginRequest, UnavailableService
 from culvert_ingress.schemas import lacking, later
@@ -16,11 +16,11 @@ from culvert_operator.api.binding import Binding
 from culvert_operator.api.claim import Keeps
 from culvert_operator.candidates import Candidate, Rejected, examine
 from culvert_operator.claims import arbitrate
-from culvert_operator.compile import rule_of
+from culvert_operator.compile import rule_id, rule_of
 from culvert_operator.earlier import TOO_OLD, UPGRADE
 from culvert_operator.grants import Grants
 from culvert_operator.keys import ObjectKey
-from culvert_operator.references import Resolved, Unresolved, resolve
+from culvert_operator.references import NOT_ALLOWED, Resolved, Unresolved, resolve
 from culvert_operator.register import Register
 from culvert_operator.succession import Succession
 from culvert_operator.verdicts import Awaiting, Verdict, agree, judge
@@ -136,6 +136,28 @@ def route(
     kept = succession.kept(register)
     passed = frozenset(hostname for hostname, keeps in kept.items() if keeps is Keeps.ROUTE)
     return Routing(routed, operations, handed_over | kept.keys(), passed)
+
+
+def observed(routing: Routing, refused: Mapping[str, str]) -> Routing:
+    """``routing`` with what connectors say of Services: ``refused`` has the rules that they do not dial.
+
+    Only what is told is changed; what is compiled is not, for then nobody would look again.
+    """
+    if not refused:
+        return routing
+    bindings = {}
+    for key, routed in routing.bindings.items():
+        resolved = dict(routed.resolved)
+        for candidate, found in routed.served:
+            said = refused.get(rule_id(candidate))
+            if said is not None and found.problem is None:
+                resolved[candidate.rule.name] = replace(found, problem=Unresolved(NOT_ALLOWED, _sentence(said)))
+        bindings[key] = replace(routed, resolved=resolved)
+    return replace(routing, bindings=bindings)
+
+
+def _sentence(said: str) -> str:
+    return f"A connector does not dial the Service: {said}" + ("" if said.endswith(".") else ".")
 
 
 def _fitted(candidate: Candidate, resolved: Resolved, schema: int) -> Resolved:

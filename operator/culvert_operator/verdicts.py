@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from culvert_ingress.hostnames import covers, is_wildcard
 from culvert_operator.api.claim import MAX_PATHS, Claim
-from culvert_operator.candidates import Candidate, Rejected
+from culvert_operator.candidates import Candidate, Rejected, taken
 from culvert_operator.keys import ObjectKey
 from culvert_operator.register import Register
 from culvert_protocol.granted import port_of
@@ -56,7 +56,7 @@ def judge(tunnel: ObjectKey, candidate: Candidate, register: Register, *, awaite
     holder = next((p.binding for p in claim.paths if (p.type, p.value) == _bare(candidate)), None)
     if holder is not None:
         said = f"{namespace}/{holder} already has {hostname} with this path; choose another path."
-        return Rejected(candidate.rule, hostname, "HostnameConflict", said)
+        return Rejected(candidate.rule, hostname, taken(hostname), said)
     if len(claim.paths) >= MAX_PATHS:
         said = f"{hostname} has {MAX_PATHS} paths already; remove some, or use another hostname."
         return Rejected(candidate.rule, hostname, "QuotaExceeded", said)
@@ -89,7 +89,7 @@ def agree(judged: Mapping[ObjectKey, tuple[Verdict, ...]], register: Register) -
                 f"{verdict.hostname} is served as {winner.rule.protocol} by {other}; a hostname has one protocol, so "
                 "choose another hostname."
             )
-        return Rejected(verdict.rule, verdict.hostname, "HostnameConflict", said)
+        return Rejected(verdict.rule, verdict.hostname, taken(verdict.hostname), said)
 
     return {key: tuple(settled(verdict) for verdict in verdicts) for key, verdicts in judged.items()}
 
@@ -117,4 +117,4 @@ def _conflict(candidate: Candidate, winner: Claim) -> Rejected:
         said = f"{hostname} lies below a wildcard that another namespace holds; choose another hostname, or wait."
     else:
         said = f"{hostname} would cover a hostname that another namespace holds; choose another hostname, or wait."
-    return Rejected(candidate.rule, hostname, "HostnameConflict", said)
+    return Rejected(candidate.rule, hostname, taken(hostname), said)

@@ -318,8 +318,8 @@ class World:
                 return condition["status"], condition["reason"]
         return "", ""
 
-    def document(self) -> Any:
-        found = self.find("configmap", "main-config")
+    def document(self, tunnel: str = "main") -> Any:
+        found = self.find("configmap", f"{tunnel}-config")
         return json.loads(gzip.decompress(base64.b64decode(found["binaryData"]["config.json.gz"]))) if found else None
 
     def zone_text(self) -> str:
@@ -392,11 +392,11 @@ class World:
             "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]},
         }
 
-    def connect(self) -> Connector:
+    def connect(self, tunnel: str = "main") -> Connector:
         """Give the Deployment's Pod an address, and a connector that listens there."""
 
         def pod() -> Any:
-            selector = "--selector=culvert.dev/tunnel=main"
+            selector = f"--selector=culvert.dev/tunnel={tunnel}"
             pods = self.cluster.get("pods", selector, f"--namespace={self.system}")["items"]
             return next((p for p in pods if not p.get("status", {}).get("podIP")), None)
 
@@ -413,9 +413,9 @@ class World:
         )
         return connector
 
-    def served(self, connector: Connector, hostname: str) -> int:
+    def served(self, connector: Connector, hostname: str, tunnel: str = "main") -> int:
         """Wait until the configuration holds a hostname, and let the connector report that it serves it."""
-        document = until(lambda: (d := self.document()) and hostname in {r["hostname"] for r in d["rules"]} and d)
+        document = until(lambda: (d := self.document(tunnel)) and hostname in {r["hostname"] for r in d["rules"]} and d)
         connector.serves(document["version"])
         return int(document["version"])
 

@@ -133,6 +133,44 @@ def test_d14_the_first_namespace_keeps_a_hostname_and_the_next_takes_over(world:
     assert f"tunnelbinding/{world.name}-shop/web" not in world.zone_text()
 
 
+def test_d14_a_hostname_passes_to_a_binding_of_another_tunnel_by_one_change_in_dns(world: World) -> None:
+    host = f"passes.{world.zone}"
+    first, second = world.with_zone(), world.with_zone()
+    second["metadata"]["name"] = "second"
+    heir = world.binding(host, team="blog")
+    heir["spec"]["tunnelRef"]["name"] = "second"
+    teams = [f"{world.name}-{team}" for team in ("shop", "blog")]
+
+    def routed(tunnel: str) -> bool:
+        found = world.document(tunnel)
+        return found is not None and host in {rule["hostname"] for rule in found["rules"]}
+
+    world.start()
+    world.apply(first, second, world.service(), world.service("blog"), world.binding(host))
+    mine, theirs = world.connect(), world.connect("second")
+    theirs.serves(until(lambda: world.document("second"))["version"])
+    world.served(mine, host)
+    until(lambda: world.condition("tunnelbinding", "web", teams[0], "Ready")[0] == "True")
+    world.apply(heir)
+    until(lambda: world.condition("tunnelbinding", "web", teams[1], "Accepted") == ("False", "HostnameConflict"))
+    before = len(world.cluster.audit())
+    world.cluster.kubectl("delete", "tunnelbinding", "web", f"--namespace={teams[0]}", "--wait=false")
+    # The heir has the claim and the rule; the former Tunnel serves until the relays have answered the heir.
+    until(lambda: routed("second"))
+    assert routed("main")
+    assert f"tunnelbinding/{teams[0]}/web" in world.zone_text()
+    world.served(theirs, host, "second")
+    until(lambda: not routed("main"))
+    mine.serves(world.document()["version"])
+    until(lambda: world.condition("tunnelbinding", "web", teams[1], "Ready")[0] == "True")
+    until(lambda: world.find("tunnelbinding", "web", teams[0]) is None)
+    assert f"tunnelbinding/{teams[1]}/web" in world.zone_text()
+    zone = [e for e in world.writes(before) if e["requestURI"].partition("?")[0].endswith("/configmaps/zone")]
+    assert [e["verb"] for e in zone] == ["patch"], "the record is changed once, not deleted and created"
+    (claim,) = [c for c in world.cluster.get("hostnameclaims")["items"] if c["spec"]["hostname"] == host]
+    assert (claim["spec"]["tunnel"], claim["spec"].get("former")) == (f"{world.system}/second", None)
+
+
 def test_d13_a_renamed_hostname_leaves_no_record_behind_even_when_the_operator_is_killed(world: World) -> None:
     old, new = f"old.{world.zone}", f"new.{world.zone}"
     namespace = f"{world.name}-shop"

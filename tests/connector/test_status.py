@@ -8,7 +8,15 @@ import aiohttp
 import pytest
 
 from culvert_connector.admin import AdminError
-from culvert_connector.status import RefusedHostname, RelayProblem, Report, SessionReport, StatusBoard, etag
+from culvert_connector.status import (
+    RefusedHostname,
+    RefusedOrigin,
+    RelayProblem,
+    Report,
+    SessionReport,
+    StatusBoard,
+    etag,
+)
 from culvert_ingress.rules import StatusService
 
 REPORT = Report(
@@ -23,6 +31,7 @@ REPORT = Report(
     credential_expires_at=1732380000,
     sessions=(SessionReport("relay-1", "10.0.0.5:443", 0, "connected", True, 7),),
     refused=(RefusedHostname("x.example.com", "relay-1", "not_in_issuer", 7),),
+    refused_origins=(RefusedOrigin("shop/web/r0", "address_not_allowed", "it is a metadata address"),),
     relay_errors=(RelayProblem("10.0.0.6:443", "RelayUnreachable", "no answer"),),
 )
 
@@ -50,6 +59,9 @@ def test_the_reports_shape_is_the_one_the_operator_reads():
         ],
         "refusedHostnames": [
             {"hostname": "x.example.com", "relay": "relay-1", "reason": "not_in_issuer", "version": 7}
+        ],
+        "refusedOrigins": [
+            {"rule": "shop/web/r0", "reason": "address_not_allowed", "message": "it is a metadata address"}
         ],
         "relayErrors": [{"address": "10.0.0.6:443", "reason": "RelayUnreachable", "message": "no answer"}],
     }

@@ -81,6 +81,56 @@ def test_d18_a_name_that_leads_to_metadata_or_the_node_itself_is_not_dialled(ans
     asyncio.run(main())
 
 
+def test_d18_a_refused_service_is_reported_until_it_leads_elsewhere() -> None:
+    async def main() -> None:
+        answers = ["169.254.169.254"]
+        changes: list[int] = []
+        loop = asyncio.get_running_loop()
+
+        async def connect(*_: Any, **place: Any) -> Any:
+            raise ConnectionRefusedError
+
+        loop.create_connection = connect  # type: ignore[method-assign,assignment]
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return list(answers)
+
+        origins = Origins(resolve=resolve, on_refusal=lambda: changes.append(len(origins.refusals.current())))
+        for _ in range(2):
+            seeker = Seeker()
+            origins.acquire(seeker, target("web.test"), fresh=True, safe=True)
+            await seeker.outcome
+        ((rule, sentence),) = origins.refusals.current()
+        assert rule == "r"
+        assert "169.254.169.254" in sentence
+        assert changes == [1], "the second time is no news"
+        await origins.refusals.look()  # as it does by itself from time to time
+        assert changes == [1]
+        answers[:] = ["10.0.0.1"]
+        await origins.refusals.look()
+        assert changes == [1, 0]
+        # A visitor who comes sooner finds it out as well, and so does a configuration in which the rule is another one.
+        for forget in ("visitor", "configuration"):
+            answers[:] = ["127.0.0.1"]
+            seeker = Seeker()
+            origins.acquire(seeker, target("web.test"), fresh=True, safe=True)
+            await seeker.outcome
+            assert changes.pop() == 1
+            if forget == "visitor":
+                answers[:] = ["10.0.0.1"]
+                seeker = Seeker()
+                origins.acquire(seeker, target("web.test"), fresh=True, safe=True)
+                assert await seeker.outcome == (ResetCode.ORIGIN_UNREACHABLE, "connection_refused")
+            else:
+                origins.refusals.keep({"r": ("web.test", 80)})
+                assert len(origins.refusals.current()) == 1
+                origins.refusals.keep({"r": ("other.test", 80)})
+            assert origins.refusals.current() == ()
+        await origins.close()
+
+    asyncio.run(main())
+
+
 def test_d18_an_answer_that_changes_after_the_check_changes_nothing() -> None:
     async def main() -> None:
         dialled: list[str] = []

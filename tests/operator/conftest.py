@@ -91,6 +91,7 @@ class SimulatedWorld:
         self.frozen: dict[str, Any] | None = None
         self.unheard: frozenset[str] = frozenset()
         self.refused: list[dict[str, Any]] = []
+        self.refused_origins: list[dict[str, str]] = []
         self.failures: dict[ChildKey, str] = {}
         self.issuer = PrivateKey(b"\x01" * 32)
         self.ledger: dict[str, Revoke] = {}
@@ -249,6 +250,7 @@ class SimulatedWorld:
             "ready": True,
             "appliedVersion": version,
             "sessions": [session],
+            "refusedOrigins": self.refused_origins,
             "refusedHostnames": [*self.refused, *self.held_by_another(key)],
             "schemas": SCHEMAS,
         }

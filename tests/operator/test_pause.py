@@ -160,6 +160,20 @@ def test_a_binding_may_leave_a_paused_tunnel_for_another_without_a_gap(paused: A
     assert [line for line in paused.history if line.startswith("dns")] == []
 
 
+def test_a_tunnel_that_is_paused_from_the_beginning_has_all_its_conditions(paused: Any) -> None:
+    new = paused.tunnel("new", dns=DNS)
+    pause(paused, key=new)
+    paused.settle()
+    told = {c["type"]: c["status"] for c in paused.status(new)["conditions"]}
+    assert told == {
+        **dict.fromkeys(("Accepted", "CredentialsReady", "ConnectorsAvailable", "Connected", "Ready"), "Unknown"),
+        "Paused": "True",
+    }
+    pause(paused, None, key=new)
+    paused.settle()
+    assert paused.condition(new, "Ready") == ("True", "Ready")
+
+
 def test_a_paused_tunnel_at_rest_writes_nothing(paused: Any) -> None:
     paused.binding("new", "shop", "new.example.com")
     paused.settle()

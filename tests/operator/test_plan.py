@@ -322,6 +322,31 @@ def test_the_default_tunnel_serves_bindings_that_name_none(simulate: Any) -> Non
     assert world.condition(shop, "DNSReady") == ("True", "Disabled")
 
 
+def test_d18_a_service_that_connectors_do_not_dial_is_told_by_its_binding_alone(world: Any) -> None:
+    shop = world.binding("shop", "shop", "shop.example.com", "api.example.com")
+    other = world.binding("other", "shop", "other.example.com")
+    world.settle()
+    before = world.document(MAIN)
+    said = "the address of web.shop.svc.cluster.local is not allowed here: 169.254.169.254 is link-local"
+    world.refused_origins = [{"rule": "shop/shop/r1", "reason": "address_not_allowed", "message": said}]
+    world.settle()
+    assert world.condition(shop, "ResolvedRefs") == ("False", "AddressNotAllowed")
+    assert (
+        world.message(shop, "ResolvedRefs")
+        == f"r1: A connector does not dial the Service: {said}. The rule answers 502."
+    )
+    assert world.condition(shop, "Ready") == ("False", "AddressNotAllowed")
+    assert [(r["accepted"], r["reason"]) for r in world.status(shop)["rules"]] == [
+        (True, "Accepted"),
+        (True, "AddressNotAllowed"),
+    ]
+    assert world.condition(other, "Ready") == ("True", "Ready")
+    assert world.document(MAIN) == before, "nobody would look again at a rule that is not dialled"
+    world.refused_origins = []
+    world.settle()
+    assert world.condition(shop, "Ready") == ("True", "Ready")
+
+
 def test_a_tunnel_where_none_may_stand_is_not_served(simulate: Any) -> None:
     world = simulate()
     key = world.tunnel("mine", "tenant", dns=dns())
@@ -329,6 +354,14 @@ def test_a_tunnel_where_none_may_stand_is_not_served(simulate: Any) -> None:
     world.settle()
     assert world.condition(key, "Accepted") == ("False", "NamespaceNotAllowed")
     assert world.condition(shop, "Accepted") == ("False", "TunnelNotFound")
+    told = [(c["type"], c["status"]) for c in world.status(key)["conditions"]]
+    assert told == [
+        ("Accepted", "False"),
+        ("CredentialsReady", "Unknown"),
+        ("ConnectorsAvailable", "Unknown"),
+        ("Connected", "Unknown"),
+        ("Ready", "False"),
+    ]
     assert (world.children, world.claims, world.zone) == ({}, {}, {})
     assert "finalizers" not in world.tunnels[key]["metadata"]
 

@@ -13,6 +13,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
 KEYS = ["ready", "draining", "appliedVersion", "configError", "keyId", "sessions", "refusedHostnames", "relayErrors"]
+KEYS += ["refusedOrigins", "schemas"]
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), json_values) | json_values)
@@ -43,6 +44,7 @@ def test_a_report_is_read() -> None:
                 {"address": "10.0.0.1:443", "state": "connecting"},
             ],
             "refusedHostnames": [{"hostname": "a.com", "relay": "r", "reason": "expired", "version": 7}],
+            "refusedOrigins": [{"rule": "shop/web/r0", "reason": "address_not_allowed", "message": "m" * 999}],
             "relayErrors": [{"address": "a:1", "reason": "RelayRefused", "message": "no"}],
         }
     )
@@ -51,4 +53,5 @@ def test_a_report_is_read() -> None:
     assert [s.serving for s in found.sessions] == [True, False]
     assert found.sessions[1].relay == "10.0.0.1:443"
     assert found.refused[0].reason == "expired"
+    assert [(one.rule, len(one.message)) for one in found.refused_origins] == [("shop/web/r0", 256)]
     assert found.errors[0].reason == "RelayRefused"

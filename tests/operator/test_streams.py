@@ -90,13 +90,24 @@ def test_a_binding_with_ports_alone_is_ready_without_a_record(streams: Any) -> N
     assert (streams.claims, streams.routes(MAIN)) == ({}, [])
 
 
+def test_a_port_is_had_once_in_an_object_and_in_a_namespace(streams: Any) -> None:
+    twice = streams.binding("twice", "one", rules=[tcp(20022), tcp(20022, "again")])
+    streams.settle()
+    later = streams.binding("later", "one", rules=[tcp(20022)])
+    streams.settle()
+    assert [r["reason"] for r in streams.status(twice)["rules"]] == ["Accepted", "PortConflict"]
+    assert streams.condition(later, "Accepted") == ("False", "PortConflict")
+
+
 def test_d14_the_first_namespace_keeps_a_port_and_the_next_inherits_it(streams: Any) -> None:
     first = streams.binding("one", "one", rules=[tcp(20022)])
     streams.settle()
     second = streams.binding("two", "two", rules=[tcp(20022)])
     streams.settle()
     assert streams.condition(first, "Ready")[0] == "True"
-    assert streams.condition(second, "Accepted") == ("False", "HostnameConflict")
+    assert streams.condition(second, "Accepted") == ("False", "PortConflict")
+    assert streams.status(second)["rules"][0]["reason"] == "PortConflict"
+    assert streams.plan(MAIN).requeue_after <= 60
     assert "choose another port" in streams.message(second, "Accepted")
     streams.delete(first)
     streams.settle()

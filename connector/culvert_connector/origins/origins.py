@@ -16,7 +16,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from culvert_connector.origins.addresses import AddressRefused, Resolve
 from culvert_connector.origins.connection import OriginConnection
 from culvert_connector.origins.exchange import ConnectionSeeker, ResponseAwaiter
 from culvert_connector.origins.pool import IdlePool
+from culvert_connector.origins.refusals import Refusals
 from culvert_connector.origins.targets import OriginKey, OriginTarget
 from culvert_connector.origins.tls import Contexts, OriginCAError
 from culvert_connector.origins.waits import Waits
@@ -55,8 +56,10 @@ class OriginError(Exception):
 class Origins:
     """All origin connections of a connector; belongs to one event loop."""
 
-    def __init__(self, *, resolve: Resolve = addresses.resolve) -> None:
+    def __init__(self, *, resolve: Resolve = addresses.resolve, on_refusal: Callable[[], None] = lambda: None) -> None:
+        """`on_refusal`: what `refusals` holds has changed."""
         self._resolve = resolve
+        self.refusals = Refusals(lookup=self._lookup, changed=on_refusal)
         self._contexts = Contexts()
         self._pools: dict[float, IdlePool[OriginConnection]] = {}
         self._open: set[OriginConnection] = set()
@@ -161,6 +164,7 @@ class Origins:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.refusals.close()
         for connection in list(self._open):
             connection.abort()
         for _ in range(100):  # the loop tells of each end in one of its next turns
@@ -206,6 +210,8 @@ class Origins:
                     ResetCode.ORIGIN_TIMEOUT, "connect_timeout", f"no connection within {seconds} (connectTimeout)"
                 ) from None
             except (OSError, UnicodeError, AddressRefused, OriginCAError) as error:
+                if isinstance(error, AddressRefused):
+                    self.refusals.refuse(target.rule_id, target.key, str(error))
                 raise _explained(error) from error
             except Exception as error:  # whatever it is, the request must have its outcome
                 log.exception("A connection to an origin failed in an unforeseen way.")
@@ -245,6 +251,7 @@ class Origins:
             )
             return unix
         found = addresses.allowed(await self._lookup(key.host, key.port), policy=key.policy, host=key.host)
+        self.refusals.allow(target.rule_id)
         deadline = loop.time() + target.connect_timeout
         for position, address in enumerate(found):
             rest = found[position + 1 :]

@@ -20,6 +20,7 @@ from culvert_operator.dns.plan import DNSView
 from culvert_operator.keys import ObjectKey
 from culvert_operator.programmed import PROGRAMMED, Fleet, programmed
 from culvert_operator.records import DNS_READY, Records, dns_ready
+from culvert_operator.references import NOT_ALLOWED
 from culvert_operator.routing import Routed
 from culvert_operator.verdicts import Awaiting
 
@@ -260,7 +261,8 @@ def _resolved(routed: Routed) -> Condition:
         return Condition("ResolvedRefs", "Unknown", "Pending", "No rule is served yet; see Accepted.")
     for candidate, resolved in routed.served:
         if resolved.problem is not None:
-            said = f"{candidate.rule.name}: {resolved.problem.message} The rule answers 503."
+            answer = 502 if resolved.problem.reason == NOT_ALLOWED else 503
+            said = f"{candidate.rule.name}: {resolved.problem.message} The rule answers {answer}."
             return Condition("ResolvedRefs", "False", resolved.problem.reason, said)
     blind = [c.rule.name for c, r in routed.served if r.origin.no_tls_verify]
     said = "Every reference can be used."

@@ -6,6 +6,7 @@ Invariant: conditions are set at first sight, and nothing in the status changes 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,21 @@ class Counts:
 
 
 def refused_status(tunnel: Tunnel, why: Condition, *, now: float) -> Raw:
-    """The status of a Tunnel that the operator does not serve: everything else in it stays as it is."""
-    conditions = [why, Condition("Ready", "False", why.reason, f"Accepted: {why.message}")]
-    merged = merge(tunnel.status, conditions, generation=tunnel.meta.generation, now=now)
+    """The status of a Tunnel that the operator does not serve: what was found while it was served stays told."""
+    stored = tunnel.status if tunnel.meta.paused else _unpaused(tunnel.status)
+    said = "Nothing is done for a Tunnel that is not served; see Accepted."
+    conditions = [why, *_unknown(tunnel, said, (why.type,))]
+    conditions.append(Condition("Ready", "False", why.reason, f"Accepted: {why.message}"))
+    merged = merge(stored, conditions, generation=tunnel.meta.generation, now=now)
+    order = {kind: place for place, kind in enumerate((*_WAY, "Ready"))}
+    merged.sort(key=lambda condition: order.get(condition["type"], len(order)))
     return {**tunnel.status, "observedGeneration": tunnel.meta.generation, "conditions": merged}
+
+
+def _unknown(tunnel: Tunnel, said: str, known: Collection[str]) -> list[Condition]:
+    """Conditions that nobody has looked for yet: each is there from first sight on."""
+    told = by_type(tunnel.status).keys() | known
+    return [Condition(kind, "Unknown", "Pending", said) for kind in _WAY if kind not in told]
 
 
 def paused_status(tunnel: Tunnel, *, now: float) -> Raw:
@@ -45,8 +57,11 @@ def paused_status(tunnel: Tunnel, *, now: float) -> Raw:
     if "Paused" in by_type(tunnel.status):
         return tunnel.status
     said = f"The annotation {PAUSED} is set: nothing of this Tunnel is changed until it is removed."
-    condition = Condition("Paused", "True", "Paused", said)
-    told = merge({}, [condition], generation=tunnel.meta.generation, now=now)
+    first = _unknown(tunnel, said, ())
+    if not by_type(tunnel.status):
+        first.append(Condition("Ready", "Unknown", "Paused", said))
+    first.append(Condition("Paused", "True", "Paused", said))
+    told = merge({}, first, generation=tunnel.meta.generation, now=now)
     return {**tunnel.status, "conditions": [*sequence(tunnel.status.get("conditions")), *told]}
 
 
