@@ -144,12 +144,16 @@ def test_relay_run_and_validate_call_the_relay(
 
 def test_tunnel_run_hands_over_what_the_command_line_overrides(culvert: Culvert, roles: dict[str, Any]) -> None:
     assert culvert("tunnel", "--config", "c.yml", "run").code == 7
-    nothing = {"relays": (), "relay_ca": None, "credentials_file": None}
+    nothing = {"url": None, "relays": (), "relay_ca": None, "credentials_file": None, "metrics": None}
     assert roles["run_from_file"] == (Path("c.yml"), None, nothing)
     words = ["--relay", "a:1", "--relay", "[::1]:2", "--relay-ca", "ca.pem", "--credentials-file", "f.json"]
+    words += ["--metrics", "127.0.0.1:0"]
     assert culvert("tunnel", "run", "home", "--config", "c.yml", *words).code == 7
     overrides = {"relays": ("a:1", "[::1]:2"), "relay_ca": Path("ca.pem"), "credentials_file": Path("f.json")}
+    overrides |= {"url": None, "metrics": "127.0.0.1:0"}
     assert roles["run_from_file"] == (Path("c.yml"), "home", overrides)
+    assert culvert("tunnel", "run", "--url", "http://localhost:3000", *words).code == 7
+    assert roles["run_from_file"] == (None, None, overrides | {"url": "http://localhost:3000"})
 
 
 def test_connector_run_calls_the_connector(culvert: Culvert, roles: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from culvert_operator.conditions.reasons import REASONS, Reason
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.keys import ChildKey, ObjectKey
 from culvert_operator.reports import parse_report
+from culvert_operator.unseen import PATIENCE_SECONDS
 
 MAIN, WEB = ObjectKey("culvert-system", "main"), ObjectKey("shop", "web")
 DNS = {
@@ -278,6 +280,21 @@ def withdrawn(world: Any) -> None:
 
 PARTLY = bound(rule(), rule("beyond.test", "r1"))
 
+def aimless(world: Any) -> None:
+    inside = "culvert-relay-tunnel.culvert-system.svc:7443"
+    again(relay={"addresses": [inside]}, dns={**DNS, "target": {}})(world)
+    bound(rule("new.example.com"))(world)
+
+
+def strayed(world: Any) -> None:
+    """A Tunnel's namespace that the operator no longer watches."""
+    world.options = replace(world.options, watch_namespaces=("shop",))
+    world.binding("web", "shop", "shop.example.com", tunnel=ObjectKey("their-system", "main"))
+    world.settle()
+    world.now += PATIENCE_SECONDS
+    world.settle()
+
+
 WORLDS: dict[tuple[str, str, str], Scene] = {
     ("Tunnel", "Accepted", "Accepted"): nothing,
     ("Tunnel", "Accepted", "NamespaceNotAllowed"): beyond,
@@ -320,6 +337,7 @@ WORLDS: dict[tuple[str, str, str], Scene] = {
         grants=[{"namespaces": {"from": "Same"}, "hostnames": ["*.example.com"]}]
     ),
     ("TunnelBinding", "Accepted", "TunnelNotFound"): beyond,
+    ("TunnelBinding", "Accepted", "TunnelNotWatched"): strayed,
     ("TunnelBinding", "Accepted", "QuotaExceeded"): again(
         grants=[{"namespaces": EVERYONE, "hostnames": ["*.example.com"], "maxRules": 0}]
     ),
@@ -353,6 +371,7 @@ WORLDS: dict[tuple[str, str, str], Scene] = {
     ("TunnelBinding", "DNSReady", "KeptByPolicy"): not_changed,
     ("TunnelBinding", "DNSReady", "DeletionHeld"): many_gone,
     ("TunnelBinding", "DNSReady", "ApexNeedsAddresses"): bound(rule("example.com")),
+    ("TunnelBinding", "DNSReady", "NoTarget"): aimless,
     ("TunnelBinding", "DNSReady", "Withdrawn"): withdrawn,
     ("TunnelBinding", "Paused", "Paused"): annotated("paused", "true"),
     ("TunnelBinding", "Ready", "Ready"): nothing,
