@@ -547,6 +547,10 @@ def test_d16_a_newcomer_does_not_overtake_those_who_wait_for_a_vacant_claim(worl
     for _ in range(8):
         world.step(MAIN)
     assert world.condition(late, "Accepted")[0] != "True"
+    same = world.binding("same", "gamma", "x.example.com")
+    for _ in range(8):
+        world.step(MAIN)
+    assert sorted(claims(world)) == ["*.example.com"], "the name below is the one for which zeta has waited"
     other = world.binding("other", "beta", "z.example.com")  # it is in nobody's way
     for _ in range(8):
         world.step(MAIN)
@@ -554,7 +558,31 @@ def test_d16_a_newcomer_does_not_overtake_those_who_wait_for_a_vacant_claim(worl
     world.settle()
     assert world.condition(zeta, "Ready") == ("True", "Ready")
     assert world.condition(late, "Accepted") == ("False", "HostnameConflict")
+    assert world.condition(same, "Accepted") == ("False", "HostnameConflict")
     assert sorted(claims(world)) == ["x.example.com", "z.example.com"]
+
+
+def test_d16_a_place_is_kept_when_another_claim_is_in_the_way_next(world: Any) -> None:
+    first = world.binding("web", "alpha", "a.example.com")
+    world.settle()
+    world.now += 10
+    second = world.binding("web", "gamma", "b.example.com")
+    world.settle()
+    world.now += 10
+    beta = world.binding("wild", "beta", "*.example.com")
+    world.settle()
+    assert (queue(world, "a.example.com"), queue(world, "b.example.com")) == ([("beta", "*.example.com")], [])
+    world.now += 10
+    zeta = world.binding("web", "zeta", "b.example.com")
+    world.settle()
+    world.now += 10
+    world.delete(first)
+    world.settle()
+    assert queue(world, "b.example.com") == [("beta", "*.example.com"), ("zeta", "b.example.com")]
+    world.delete(second)
+    world.settle()
+    assert world.condition(beta, "Ready") == ("True", "Ready")
+    assert world.condition(zeta, "Accepted") == ("False", "HostnameConflict")
 
 
 def test_d16_a_wildcard_that_leaves_names_to_others_takes_over_above_them(world: Any) -> None:
