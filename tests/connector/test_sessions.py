@@ -486,6 +486,46 @@ def test_a_new_relay_behind_the_name_gets_a_session(tools, monkeypatch):
     tools.run(main())
 
 
+def test_of_two_relays_behind_one_name_one_is_killed_and_comes_back(tools, monkeypatch):
+    monkeypatch.setattr(sessions_module, "RESOLVE_EVERY", 0.5)
+
+    async def main():
+        async def resolve(host, port):
+            return ["127.0.0.1", "127.0.0.2"]
+
+        async with tools.world(resolve=resolve) as world:
+            world.sessions = 4
+            await world.origin(tools.answering(OK))
+            killed, other = world.relay, tools.Relay(world.issuer, world.certificates, relay_id="relay-2")
+            world.relays.append(other)
+            await other.start(killed.port, host="127.0.0.2")
+            target = RelayTarget((f"relays.test:{killed.port}",), "relay.test", world.certificates.ca)
+            await world.serve(*world.connector.rollout.applied.rules, relay=target)
+            await tools.until(lambda: len(killed.sessions) == len(other.sessions) == 2, "two sessions at each")
+            stop = asyncio.Event()
+
+            async def visitors():
+                asked = 0
+                while not stop.is_set():
+                    end = next(end for end in other.sessions if end.grants and not end.drained)
+                    assert await other.request(end=end).complete() == b"ok"
+                    asked += 1
+                    await asyncio.sleep(0.002)
+                return asked
+
+            asking = asyncio.create_task(visitors())
+            port = killed.port
+            await killed.stop()
+            await other.connected(4)
+            assert world.connector.unready() is None
+            await killed.start(port)
+            await tools.until(lambda: len(killed.sessions) == len(other.sessions) == 2, "two sessions at each again")
+            stop.set()
+            assert await asking > 20
+
+    tools.run(main())
+
+
 def test_sessions_leave_relays_that_are_no_longer_configured(tools):
     async def main():
         async with tools.world() as world:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -98,6 +99,39 @@ def test_c04_bytes_and_half_closes_travel_both_ways(play: Play, world: Any, port
         await wait_until(lambda: end.requests[1].fin, "the end")
         assert bytes(end.requests[1].body) == b"and more"
         await wait_until(lambda: not world.edge.visitors, "both are forgotten")
+
+    play(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about sockets that are not read")
+def test_c04_a_reset_reaches_an_origin_that_reads_nothing_and_an_end_waits_behind_the_bytes(
+    play: Play, world: Any, port: int, wait_until: Wait
+) -> None:
+    def stall(request: Any) -> None:
+        request.consume = False
+
+    async def scenario(world: Any) -> None:
+        end = await connector(world, [GrantedPort(port, 1)], handler=stall)
+        for number, ends in enumerate(("reset", "end")):
+            visitor = await world.visitor(port=port)
+            await wait_until(lambda number=number: len(end.requests) == number + 1, "a stream")
+            request = end.requests[number]
+            visitor.send(b"x" * 200_000)
+            await wait_until(lambda: bool(world.edge.paused), "reading to pause")
+            if ends == "reset":
+                visitor.reset()
+                await wait_until(lambda request=request: request.reset is not None, "the reset")
+                assert request.reset == (ResetCode.CANCEL, "visitor_gone")
+                continue
+            visitor.writer.write_eof()
+            now = world.edge.wheel.now
+            await wait_until(lambda now=now: world.edge.wheel.now > now + 3, "more than one look")
+            assert (request.reset, request.fin) == (None, False)
+            end.on_body = lambda request: None
+            request.consume = True
+            request.stream.consumed(65_536)
+            await wait_until(lambda request=request: request.fin, "the visitor's FIN")
+            assert len(request.body) == 200_000
 
     play(scenario)
 
