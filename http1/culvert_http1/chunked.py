@@ -71,6 +71,13 @@ class ChunkedDecoder:
         self._digits = 0  # digits of the present size
         self._extra = 0  # bytes of the present chunk's extension, or of all trailers
 
+    def twin(self) -> "ChunkedDecoder":
+        """A decoder at the same place of the same body, for a look ahead that this one knows nothing of."""
+        twin = ChunkedDecoder(status=self._status, limits=self._limits)
+        twin.done, twin.leftover, twin._state = self.done, self.leftover, self._state
+        twin._rest, twin._digits, twin._extra = self._rest, self._digits, self._extra
+        return twin
+
     def feed(self, data: bytes) -> list[bytes]:
         """The pieces of body in `data`, not empty, in order; a piece that is all of `data` is not copied.
 

@@ -191,3 +191,20 @@ def test_decoding_undoes_encoding(pieces: list[bytes]) -> None:
 def test_an_empty_piece_does_not_end_the_body() -> None:
     assert encode_chunk(b"") == b""
     assert encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
+
+
+def test_a_twin_reads_on_from_the_same_place_and_changes_nothing() -> None:
+    wire = b"5;a=b\r\nhello\r\n1a\r\n" + bytes(26) + b"\r\n0\r\nX: y\r\n\r\nnext"
+    for cut in range(len(wire) - len(b"\r\nnext")):
+        decoder = ChunkedDecoder()
+        before = b"".join(decoder.feed(wire[:cut]))
+        twin = decoder.twin()
+        assert before + b"".join(twin.feed(wire[cut:])) == b"hello" + bytes(26)
+        assert (twin.done, twin.leftover) == (True, b"next")
+        assert not decoder.done
+        assert before + b"".join(decoder.feed(wire[cut:])) == b"hello" + bytes(26)
+        assert (decoder.done, decoder.leftover) == (True, b"next")
+    decoder = ChunkedDecoder()
+    decoder.feed(b"5;" + b"a" * 200)
+    with pytest.raises(HTTPError):
+        decoder.twin().feed(b"a" * 100)

@@ -5,7 +5,6 @@ where the bytes go. Invariant: what `feed` calls `rest` belongs to the next requ
 """
 
 from contextlib import suppress
-from copy import copy
 from typing import Final, NamedTuple
 
 from culvert_http1.chunked import ChunkedDecoder
@@ -72,9 +71,9 @@ class Upload:
 
     def broken_off(self, unread: bytes) -> bool:
         """Whether a body in chunks is not complete with these bytes, which stay to be fed."""
-        decoder = copy(self._decoder)
-        if decoder is None:
+        if self._decoder is None:
             return False
+        decoder = self._decoder.twin()
         with suppress(HTTPError):  # told when it is fed
             decoder.feed(unread)
             return not decoder.done
