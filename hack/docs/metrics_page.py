@@ -70,6 +70,9 @@ def page(command: str) -> str:
         "whole sentence.",
         "",
         "No label ever holds a path, a hostname or a visitor's address.",
+        "",
+        "Of several operators only the one that leads tells of credentials, DNS and revocations; the others have no series of a "
+        "Tunnel there, or 0.",
     ]
     for title, rows in (
         ("Relay", rows_of(relay.INSTRUMENTS)),
