@@ -96,7 +96,8 @@ def _layer(layers: list[io.BufferedIOBase], edits: Mapping[str, Callable[[str], 
                     pattern = next((p for p in missing if entry.isfile() and re.search(p, f"/{entry.name}")), None)
                     if pattern is not None:
                         content = missing.pop(pattern)(_member(inside, entry.name).read().decode()).encode()
-                        entry.size = len(content)
+                        # Python takes a module's compiled form by time and size of its source: both must not stay.
+                        entry.size, entry.mtime = len(content), entry.mtime + 1
                         out.addfile(entry, io.BytesIO(content))
             if not missing:
                 break

@@ -30,6 +30,12 @@ def images(installation: Installation, *components: str) -> set[str]:
     return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
 
 
+def probed(installation: Installation) -> set[int]:
+    """How often connectors' Pods are asked whether they are ready, which the two versions say differently."""
+    containers = (pod["spec"]["containers"][0] for pod in installation.pods("connector"))
+    return {container["readinessProbe"]["periodSeconds"] for container in containers}
+
+
 def follow(installation: Installation, policy: str) -> None:
     patch = {"spec": {"connector": {"imageUpdatePolicy": policy}}}
     where = f"--namespace={installation.system}"
@@ -73,6 +79,7 @@ def test_an_upgraded_operator_serves_earlier_connectors_and_replaces_them_when_t
     installation.until(lambda: images(installation, "connector") == {earlier})
     installation.until(lambda: all(report["ready"] for report in reports(installation)))
     assert {(r["version"], *r["schemas"]) for r in reports(installation)} == {(earlier_image.VERSION, 1)}
+    assert probed(installation) == {3}
     follow(installation, "Manual")
     before = installation.lives("connector")
     with under_load(installation, tmp_path, record_property, "upgrade from one version to the next under load"):
@@ -93,6 +100,7 @@ def test_an_upgraded_operator_serves_earlier_connectors_and_replaces_them_when_t
 
             follow(installation, "Automatic")
             installation.until(lambda: images(installation, "connector") == {IMAGE})
+            assert probed(installation) == {2}
             installation.wait_ready("tunnelbinding/upgrade", "shop")
             assert installation.document()["schema"] == 2
             answer = installation.visit(host, "/api/orders")
