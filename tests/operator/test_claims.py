@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from culvert_operator.compile import name_of
 from culvert_operator.keys import ObjectKey
 from culvert_operator.register import Register
 from culvert_operator.succession import PASSING_SECONDS
+
+from .consistency import contradictions
 
 from .consistency import contradictions
 
@@ -136,26 +139,70 @@ def test_d14_waiting_bindings_take_over_in_the_order_in_which_they_came_and_one_
     ] * 3
 
 
+def with_crash_after(world: Any, writes: int) -> bool:
+    """A few rounds of an operator that crashes after so many writes, then one that goes on; never a contradiction.
+    Whether there were so many."""
+    left = iter(range(writes))
+
+    def looked(what: str) -> bool:
+        assert contradictions(world) == [], f"before {what}, with a crash after {writes} writes"
+        return True
+
+    world.intercept = lambda what: looked(what) and next(left, None) is not None
+    for _ in range(3):
+        for tunnel in world.tunnel_keys():
+            world.step(tunnel)
+    crashed = next(left, None) is None
+    world.intercept = looked
+    world.settle()
+    looked("the end")
+    return crashed
+
+
 def test_d13_a_changed_tunnel_reference_leaves_nothing_behind_whenever_the_operator_crashes(simulate: Any) -> None:
-    for writes in range(25):
+    for writes in itertools.count():
         world = simulate()
         world.tunnel(dns=DNS)
         second = world.tunnel("second", dns=DNS)
         key = world.binding("web", "shop", "shop.example.com")
         world.settle()
         world.binding("web", "shop", "shop.example.com", tunnel=second)
-        left = iter(range(writes))
-        world.intercept = lambda what, left=left: next(left, None) is not None
-        for _ in range(3):
-            for tunnel in world.tunnel_keys():
-                world.step(tunnel)
-        world.intercept = lambda what: True
-        world.settle()
+        crashed = with_crash_after(world, writes)
         assert world.routes(MAIN) == [], writes
         assert world.routes(second) == ["shop.example.com shop/web/r0"], writes
         assert world.status(key)["tunnels"] == [str(second)], writes
         assert claims(world)["shop.example.com"]["tunnel"] == str(second), writes
         assert world.condition(key, "Ready") == ("True", "Ready"), writes
+        if not crashed:
+            break
+    assert writes > 5
+
+
+def test_d13_a_renamed_host_goes_to_whom_waits_and_leaves_nothing_whenever_the_operator_crashes(simulate: Any) -> None:
+    for writes in itertools.count():
+        world = simulate()
+        world.tunnel(dns=DNS)
+        second = world.tunnel("second", dns=DNS)
+        key = world.binding("web", "shop", "old.example.com")
+        world.settle()
+        heir = world.binding("web", "blog", "old.example.com", tunnel=second)
+        world.settle()
+        world.binding("web", "shop", "new.example.com")
+        crashed = with_crash_after(world, writes)
+        assert world.routes(MAIN) == ["new.example.com shop/web/r0"], writes
+        assert world.routes(second) == ["old.example.com blog/web/r0"], writes
+        assert {name: claim["owner"]["namespace"] for name, claim in claims(world).items()} == {
+            "new.example.com": "shop",
+            "old.example.com": "blog",
+        }
+        assert {name: record.resource for (name, _), record in world.zone.items()} == {
+            "new.example.com": "tunnelbinding/shop/web",
+            "old.example.com": "tunnelbinding/blog/web",
+        }
+        assert [world.condition(one, "Ready") for one in (key, heir)] == [("True", "Ready")] * 2, writes
+        if not crashed:
+            break
+    assert writes > 5
 
 
 def test_while_a_name_cannot_change_hands_its_route_and_record_stay(world: Any) -> None:
