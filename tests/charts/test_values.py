@@ -22,7 +22,10 @@ EVERYTHING: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "every_valu
 ROWS: dict[str, Any] = {
     key: default for key, default, _ in runpy.run_path(str(REPOSITORY / "hack" / "docs" / "chart_page.py"))["rows"]()
 }
-ALONE: dict[str, dict[str, Any]] = {"operator.leaderElection.enabled": {"operator.replicas": 1}}
+ALONE: dict[str, dict[str, Any]] = {
+    "operator.leaderElection.enabled": {"operator.replicas": 1},
+    "image.tag": {"relay.imageTag": ""},
+}
 """What else has to be so, before and after, for a value to be taken back."""
 DEMANDED = {"relay.hostnames"}
 """Values without which nothing is rendered."""
