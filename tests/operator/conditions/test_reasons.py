@@ -280,6 +280,7 @@ def withdrawn(world: Any) -> None:
 
 PARTLY = bound(rule(), rule("beyond.test", "r1"))
 
+
 def aimless(world: Any) -> None:
     inside = "culvert-relay-tunnel.culvert-system.svc:7443"
     again(relay={"addresses": [inside]}, dns={**DNS, "target": {}})(world)
