@@ -489,14 +489,16 @@ class Tunnel:
         return self.relays[0]
 
     @contextlib.asynccontextmanager
-    async def browser(self, host: str | None = None, *, tls: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
-        """aiohttp's client towards the relay, asking for `host`."""
+    async def browser(
+        self, host: str | None = None, *, tls: bool = False, seconds: float = READY
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        """aiohttp's client towards the relay, asking for `host`; it waits `seconds` for the end of an answer."""
         base = f"https://127.0.0.1:{self.relay.https}" if tls else f"http://127.0.0.1:{self.relay.http}"
         async with aiohttp.ClientSession(
             base,
             headers={"Host": host or self.host},
             connector=aiohttp.TCPConnector(limit=0, ssl=False),
-            timeout=aiohttp.ClientTimeout(total=READY),
+            timeout=aiohttp.ClientTimeout(total=seconds),
             auto_decompress=False,
             max_line_size=65_536,
         ) as session:
