@@ -19,8 +19,9 @@ _LINE: Final = re.compile(ORDINARY_LINE)
 class RequestHeads:
     """The heads of one connection.
 
-    Remembered is the last one of the usual shape behind which nothing came: its request line, and the rest, which says
-    the same of any other ordinary request line. Such heads are shared: whoever changes one takes `RequestHead.marked`.
+    Remembered is the last one behind which nothing came: its request line, and the rest, which, if it is of the usual
+    shape, says the same of any other ordinary request line. Such heads are shared: whoever changes one takes
+    `RequestHead.marked`.
     """
 
     __slots__ = ("_head", "_limits", "_line", "_rest")
@@ -39,7 +40,7 @@ class RequestHeads:
             length = size - len(self._rest)
             if length == len(self._line) and data.startswith(self._line):
                 return known
-            line = _LINE.fullmatch(data, 0, length)
+            line = _LINE.fullmatch(data, 0, length) if known.usual else None
             if line is not None and size <= self._limits.unmeasured:
                 method, target, path = line.groups()
                 return RequestHead(
@@ -47,8 +48,8 @@ class RequestHeads:
                     b"", known.block, (), size, True,
                 )  # fmt: skip
         head = parse_request_head(data, limits=self._limits, scanned=scanned)
-        if head is not None and head.usual and head.size == len(data) <= REMEMBERED and isinstance(data, bytes):
-            length = len(head.method) + len(head.target) + 2
+        if head is not None and head.size == len(data) <= REMEMBERED and isinstance(data, bytes):
+            length = len(head.method) + len(head.target) + 2 if head.usual else data.find(b"\r")
             self._line = data[:length]
             self._rest = data[length:]
             self._head = head

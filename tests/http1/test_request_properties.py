@@ -158,7 +158,7 @@ def test_the_usual_shape_reads_as_the_general_way_does(data: bytes) -> None:
 
 
 LINES = (
-    b"GET / HTTP/1.1\r\nX: HTTP/1.1\r\n",    b"GET / HTTP/1.1\r\n",
+    b"GET / HTTP/1.1\r\nX: HTTP/1.1\r\n", b"GET / \r\n",    b"GET / HTTP/1.1\r\n",
     b"GET /x?y HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"HEAD /x HTTP/1.1\r\n",
     b"GET / HTTP/1.0\r\n", b"GET  / HTTP/1.1\r\n", b"GET /\x01 HTTP/1.1\r\n", b"CONNECT / HTTP/1.1\r\n",
     b"TRACE / HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"GET http://a.example/ HTTP/1.1\r\n",
@@ -203,6 +203,18 @@ def test_a_head_that_is_the_same_or_differs_in_its_first_line_only_is_not_read_a
     assert second.block is first.block
     assert first.marked(b"X: y\r\n").block == b"X: y\r\n"
     assert first.block == b"Accept: */*\r\n"
+
+
+def test_a_head_of_any_shape_is_not_read_again_when_it_is_the_same() -> None:
+    connection = RequestHeads(DEFAULT_LIMITS)
+    rest = b" HTTP/1.1\r\nAccept: */*\r\nConnection: close\r\nHost: a.example\r\n\r\n"
+    first = connection.read(b"GET /a" + rest)
+    assert first is not None
+    assert not first.usual
+    assert connection.read(b"GET /a" + rest) is first
+    other = connection.read(b"PUT /a" + rest)
+    assert other is not None
+    assert other.method == b"PUT"
 
 
 def test_the_usual_shape_is_met_by_browsers_and_tools() -> None:

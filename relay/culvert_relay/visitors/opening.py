@@ -9,7 +9,7 @@ from typing import Final
 
 from culvert_http1.path import PathError, normalise_path
 from culvert_http1.request import RequestHead
-from culvert_protocol.heads import Kind, Open, encode_open
+from culvert_protocol.heads import REMEMBERED, Kind, Open, encode_open
 
 # Plain integers: looking a member up in an enumeration costs a call in Python 3.11.
 _HTTP: Final = int(Kind.HTTP)
@@ -90,7 +90,7 @@ def opening(
         pin + head.block + forwarding.fields(head.authority),
     )
     payload = encode_open(tuple.__new__(Open, record))
-    if head.usual and not attempt and not pin:
+    if len(payload) <= REMEMBERED and not attempt and not pin:
         forwarding.sent = (head, version)
         forwarding.payload = payload
     return payload
