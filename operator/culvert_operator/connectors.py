@@ -32,7 +32,7 @@ from culvert_operator.cluster.stores import Held, Object
 from culvert_operator.keys import ObjectKey
 from culvert_operator.reports import ConnectorReport, parse_report
 
-PORT_NAME = "metrics"
+PORT_NAME = "status"
 DEFAULT_PORT = 20241
 WAIT_SECONDS = 30
 FIRST_SECONDS = 5.0

@@ -29,7 +29,7 @@ def pod(
         "resourceVersion": "1",
         "labels": {"culvert.dev/tunnel": "main"},
     }
-    spec = {"containers": [{"ports": [{"name": "metrics", "containerPort": port}]}]}
+    spec = {"containers": [{"ports": [{"name": "status", "containerPort": port}]}]}
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     status = {"phase": "Running", "podIP": ip, "conditions": conditions}
     made: dict[str, Any] = {"metadata": metadata, "spec": spec, "status": status}
@@ -383,7 +383,7 @@ def test_a_pod_recreated_under_its_name_is_asked_anew() -> None:
         ({"ip": "evil.example.com/#"}, None),
         ({"status_phase": "Failed"}, None),
         ({"metadata_labels": {}}, None),
-        ({"spec_containers": [{"ports": [{"name": "metrics", "containerPort": 9}]}]}, "http://127.0.0.1:9/v1/status"),
+        ({"spec_containers": [{"ports": [{"name": "status", "containerPort": 9}]}]}, "http://127.0.0.1:9/v1/status"),
         ({"spec_containers": []}, "http://127.0.0.1:20241/v1/status"),
     ],
 )
