@@ -3,6 +3,7 @@
 One undisturbed telling of the story in fault_world.py is recorded; from it come the plans: every fault at every write
 that was made, and on every watch. After each the state must equal the undisturbed one, nothing may have been created
 more often or deleted more often, what belongs to others must be as it was, and nothing may have been refused by RBAC.
+A plan that is not reached fails the run: it would prove nothing.
 
 A run takes a sample of the plans (CULVERT_FAULT_PLANS, 6 by default; CULVERT_FAULT_SEED chooses which);
 `make faults` takes all of them. CULVERT_FAULT_MATCH takes those whose name holds that text, and CULVERT_FAULT_PART, as

@@ -12,8 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
+from culvert_operator.issue import credential_secret
 from culvert_operator.keys import ObjectKey
 from culvert_operator.metrics import Metrics
+from culvert_protocol.keys import PrivateKey
 
 MAIN, SHOP, OK = ObjectKey("culvert-system", "main"), ObjectKey("shop", "shop"), ObjectKey("calm", "calm")
 HOSTILE = (
@@ -180,6 +182,18 @@ def test_d20_secrets_are_nowhere_but_in_their_secret(simulate: Any, caplog: pyte
     for secret in secrets:
         for form in forms(secret):
             assert not [text[:80] for text in shown if form in text]
+
+
+def test_d20_the_write_of_a_secret_does_not_show_it_where_it_is_told_of(simulate: Any) -> None:
+    """A plan's operations stand in tracebacks and in messages of exceptions."""
+    world = simulate()
+    world.tunnel()
+    wanted = world.plan(MAIN).credential
+    write = credential_secret(wanted, issuer=world.issuer, key=PrivateKey(b"\x07" * 32), jti="j")
+    secrets = [base64.b64decode(value) for value in write.body["data"].values()]
+    assert secrets
+    for secret in secrets:
+        assert not [form for form in forms(secret) if form in repr(write)]
 
 
 def forms(secret: bytes) -> set[str]:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from culvert_ingress.hostnames import HostnameError, covers, normalise_pattern
 from culvert_operator import relations
+from culvert_operator.api.claim import parse_claim
 from culvert_operator.dns.endpoint import Endpoint
 from culvert_operator.keys import ObjectKey
 from culvert_operator.plan import plan
+from culvert_operator.world import ClaimCreate, ClaimDelete, ClaimUpdate
 
 from .consistency import contradictions
 
@@ -296,17 +298,67 @@ def test_nothing_is_planned_for_objects_of_others(simulate: Any, history: list[t
     world = simulate()
     world.tunnel("main", dns=DNS)
     world.tunnel("second", dns=DNS)
+    world.children.update({where: foreign_child(where[1].kind, where[1].name) for where in FOREIGN_CHILDREN})
+    world.zone[FOREIGN.key] = FOREIGN
+    # Each Tunnel holds a name that the other one's binding waits for.
+    for namespace, name, tunnel, hosts in CONTEST:
+        act(world, ("bind", namespace, name, tunnel, hosts, ""))
+        world.settle()
     for step in history:
         act(world, step)
-    for key in world.tunnel_keys():
-        planned = world.plan(key)
-        mine = {c.name for c in world.snapshot(key).claims.values() if c.tunnel == key}
-        for op in planned.claims:
-            if type(op).__name__ == "ClaimDelete":
-                assert op.name in mine
-        for apply in planned.apply:
-            assert apply.namespace == key.namespace
-            assert apply.key.name.startswith(f"{key.name}-")
-        for status in planned.statuses:
-            if status.kind == "Tunnel":
-                assert status.key == key
+        for key in world.tunnel_keys():
+            assert trespasses(world, key) == []
+
+
+CONTEST = [
+    ("alpha", "one", "main", ["a.example.com"]),
+    ("beta", "one", "second", ["x.b.example.com", "a.example.com"]),
+    ("alpha", "one", "main", ["a.example.com", "x.b.example.com"]),
+]
+
+
+def trespasses(world: Any, key: ObjectKey) -> list[str]:
+    """What the plan of a Tunnel would do to objects that are not its own."""
+    planned, snapshot = world.plan(key), world.snapshot(key)
+    uids = {("TunnelBinding", b.meta.key): b.meta.uid for b in snapshot.bindings}
+    if snapshot.tunnel is not None:
+        uids["Tunnel", key] = snapshot.tunnel.meta.uid
+    wants = {b.meta.key for b in snapshot.bindings if relations.tunnel_of(b, snapshot.options) == key}
+    found = [f"the claim {op.name}" for op in planned.claims if takes(op, key, snapshot.claims)]
+    for op in (*planned.finalizers_add, *planned.finalizers_remove):
+        if uids.get((op.kind, op.key)) != op.uid or (op.kind == "TunnelBinding" and op.key not in wants):
+            found.append(f"the finalizer of {op.key}")
+    for event in planned.events:
+        if uids.get((event.kind, event.key)) != event.uid:
+            found.append(f"an Event on {event.key}")
+    for status in planned.statuses:
+        mine = status.kind == "Tunnel" or status.key in wants
+        # A binding that wants another Tunnel only hears what is left of it in this one.
+        if (status.kind, status.key) not in uids or not (mine or status.patch["status"].keys() <= LEFT):
+            found.append(f"the status of {status.key}")
+    children = {(key.namespace, child) for child in relations.children(key.name)} - set(FOREIGN_CHILDREN)
+    written = [(a.namespace, a.key) for a in (*planned.apply, *planned.delete)]
+    written += [(one.namespace, one.child) for one in (planned.credential, planned.configuration) if one is not None]
+    found += [f"the child {where}" for where in written if where not in children]
+    listed = {p.name for b in snapshot.bindings for p in b.published if p.tunnel == str(key)}
+    for change in (change for zone in planned.dns for change in zone.changes):
+        if change.name not in listed or any(record.owner != "inst" for record in change.before):
+            found.append(f"the record {change.name}")
+    return found
+
+
+LEFT = {"tunnels", "publishedRecords"}
+
+
+def takes(op: Any, key: ObjectKey, claims: Any) -> bool:
+    """Whether an operation on a claim is not this Tunnel's to do."""
+    stored = claims.get(op.name)
+    if isinstance(op, ClaimCreate):
+        return stored is not None or parse_claim(op.body).tunnel != key
+    if stored.tunnel == key:
+        return isinstance(op, ClaimUpdate) and parse_claim(op.body).hostname != stored.hostname
+    if isinstance(op, ClaimDelete):
+        return True
+    after = parse_claim(op.body)
+    others = [[w for w in claim.waiting if w.tunnel != key] for claim in (stored, after)]
+    return replace(after, waiting=()) != replace(stored, waiting=()) or others[0] != others[1]

@@ -208,7 +208,7 @@ def test_a_name_that_does_not_fit_is_refused_before_anything_is_written() -> Non
     assert changes(plan) == []
 
 
-def test_a_failed_read_is_not_an_empty_zone() -> None:
+def test_d30_a_failed_read_is_not_an_empty_zone() -> None:
     with pytest.raises(UnknownZoneError):
         plan_zones((wanted,), listed=(entry,), view=DNSView(error="timed out"), owner=OWNER)
 
