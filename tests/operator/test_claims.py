@@ -28,8 +28,6 @@ from culvert_operator.succession import PASSING_SECONDS
 
 from .consistency import contradictions
 
-from .consistency import contradictions
-
 MAIN = ObjectKey("culvert-system", "main")
 DNS = {
     "memory": {},
