@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from .visitors import Visitors, Watching, self_signed, until
+from ..certificates import self_signed
+from .visitors import Visitors, Watching, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "hack" / "demo"
@@ -82,7 +83,7 @@ class Installation(Visitors):
             self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
     def _certificate(self) -> None:
-        certificate, key = self_signed(f"*.{ZONE}")
+        certificate, key = (pem.decode() for pem in self_signed([f"*.{ZONE}"], days=7))
         self.authority.write_text(certificate)
         self.apply(
             {

@@ -6,8 +6,6 @@ tests as streams; it has no visitors, routes or limits.
 """
 
 import asyncio
-import datetime
-import ipaddress
 import secrets
 import ssl
 import time
@@ -18,10 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from culvert_connector.connector import Connector
 from culvert_connector.sources.port import ConfigSink
@@ -56,6 +50,8 @@ from culvert_protocol.stream import Stream
 from culvert_transport.link import SessionLink
 from culvert_transport.loop import loop_factory
 
+from ..certificates import write_pair
+
 TIMEOUT = 15.0
 SERVER_NAME = "relay.test"
 
@@ -81,40 +77,11 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path, names: list[str]) -> Certificates:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    alternatives: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            alternatives.append(x509.DNSName(name))
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    (folder / "pair.crt").write_bytes(pem)
-    (folder / "pair.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return Certificates(folder, pem.decode())
-
-
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    names = [SERVER_NAME, "localhost", "127.0.0.1"]
-    return make_certificates(tmp_path_factory.mktemp("certificates"), names)
+    folder = tmp_path_factory.mktemp("certificates")
+    write_pair(folder, "pair", [SERVER_NAME, "localhost", "127.0.0.1"])
+    return Certificates(folder, (folder / "pair.crt").read_text())
 
 
 class Issuer:

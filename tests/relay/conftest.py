@@ -2,8 +2,6 @@
 of the protocol (no rules, no origins: each test says what a request is answered with)."""
 
 import asyncio
-import datetime
-import ipaddress
 import itertools
 import socket
 import ssl
@@ -16,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from culvert_protocol.handshake import Accepted, Refused, build_request, parse_answer
 from culvert_protocol.heads import Framing, Open, ResponseHead
@@ -40,37 +34,10 @@ from culvert_relay.relay import Relay, read_materials
 from culvert_transport.link import SessionLink
 from culvert_transport.loop import loop_factory
 
+from ..certificates import write_pair
+
 TIMEOUT = 10.0
 SERVER_NAME = "relay.test"
-
-
-def make_pair(folder: Path, stem: str, names: list[str], *, days: int = 1) -> None:
-    """Writes a self-signed P-256 certificate for `names` and its key as `stem`.crt and `stem`.key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    alternatives: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            alternatives.append(x509.DNSName(name))
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / f"{stem}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / f"{stem}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -463,9 +430,9 @@ issuers:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pairs for the relay itself, for *.example.com and for one exact name."""
     folder = tmp_path_factory.mktemp("certs")
-    make_pair(folder, "relay", [SERVER_NAME, "127.0.0.1"])
-    make_pair(folder, "wildcard", ["*.example.com", "example.com"])
-    make_pair(folder, "shop", ["shop.example.com"])
+    write_pair(folder, "relay", [SERVER_NAME, "127.0.0.1"])
+    write_pair(folder, "wildcard", ["*.example.com", "example.com"])
+    write_pair(folder, "shop", ["shop.example.com"])
     return folder
 
 
@@ -501,8 +468,8 @@ def play(world: World) -> Callable[..., None]:
 
 @pytest.fixture
 def pair_maker() -> Callable[..., None]:
-    """See `make_pair`."""
-    return make_pair
+    """See `write_pair`."""
+    return write_pair
 
 
 @pytest.fixture

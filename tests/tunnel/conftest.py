@@ -8,9 +8,7 @@ ephemeral range, so that a relay that is killed can be started again on its own 
 
 import asyncio
 import contextlib
-import datetime
 import gc
-import ipaddress
 import itertools
 import json
 import os
@@ -33,13 +31,11 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from culvert_cli.issuing import Fresh, Wanted, create
 from culvert_protocol.keys import generate_issuer_key, generate_key
+
+from ..certificates import write_pair
 
 CULVERT = Path(sys.executable).with_name("culvert")
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -309,7 +305,7 @@ class Tunnel:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "certs").mkdir()
-        make_certificate(folder / "certs", ["localhost", "*.example.com"])
+        write_pair(folder / "certs", "localhost", ["localhost", "*.example.com", "127.0.0.1"])
         self.ca = folder / "certs" / "localhost.crt"
         self.issuer = Issuer(folder)
         self.credentials_path = folder / "credentials.json"
@@ -659,33 +655,6 @@ class RawOrigin:
         return Heard(method, target, fields, body, [name for name, _ in pairs])
 
 
-def make_certificate(folder: Path, names: list[str]) -> None:
-    """A self-signed P-256 pair `localhost.crt` and `localhost.key`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
-    alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "localhost.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "localhost.key").touch(mode=0o600)
-    (folder / "localhost.key").write_bytes(private)
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnel]:
     """One running tunnel for all tests that leave it as they found it: origins "app", "raw", "refused", "silent"."""
@@ -745,9 +714,9 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
 
 
 @pytest.fixture
-def certificate_maker() -> Callable[[Path, list[str]], None]:
-    """See `make_certificate`."""
-    return make_certificate
+def pair_maker() -> Callable[..., None]:
+    """See `write_pair`."""
+    return write_pair
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ WAIT = 60.0
 
 
 @pytest.fixture
-def origin_tls(tmp_path: Path, certificate_maker: Callable[[Path, list[str]], None]) -> ssl.SSLContext:
+def origin_tls(tmp_path: Path, pair_maker: Callable[..., None]) -> ssl.SSLContext:
     """A certificate that only the origin has."""
-    certificate_maker(tmp_path, ["tls.example.com"])
+    pair_maker(tmp_path, "localhost", ["tls.example.com"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "localhost.crt", tmp_path / "localhost.key")
     return context
