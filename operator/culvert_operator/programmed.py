@@ -94,7 +94,7 @@ def programmed(
 
 def answered(fleet: Fleet, version: int) -> bool:
     """Whether every ready connector has applied ``version``, and every relay that it reaches has answered it."""
-    return bool(fleet.ready) and _lag(fleet, version) is None
+    return bool(fleet.ready) and not fleet.unheard and _lag(fleet, version) is None
 
 
 def _refusal(fleet: Fleet, hostnames: frozenset[str], *, version: int, taking: Collection[str]) -> Condition | None:

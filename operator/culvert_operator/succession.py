@@ -128,7 +128,7 @@ class Succession:
         present = self.present
         if present is None or all(name_of(rule) != hostname for rule in present.rules):
             return False
-        return answered(muster(self.snapshot.reports), present.version)
+        return answered(muster(self.snapshot.reports, self.snapshot.unheard), present.version)
 
     def _recorded(self, hostname: str) -> bool:
         tunnel, view = self.snapshot.tunnel, self.snapshot.dns

@@ -332,6 +332,22 @@ def test_between_tunnels_of_different_places_the_record_goes_first(world: Any, s
     assert dns_changes(world) == ["dns delete shop.example.com", "dns create shop.example.com"]
 
 
+def test_an_heir_of_whose_connectors_one_was_not_heard_yet_does_not_stand_by(world: Any) -> None:
+    second = world.tunnel("second", dns=DNS)
+    first = world.binding("first", "alpha", "shop.example.com")
+    world.settle()
+    world.binding("other", "beta", "shop.example.com", tunnel=second)
+    world.settle()
+    world.pods, world.unheard = 2, frozenset({"pod-1"})
+    world.delete(first)
+    world.settle()
+    assert world.serves("shop.example.com") == MAIN
+    world.unheard = frozenset()
+    world.settle()
+    assert world.serves("shop.example.com") == second
+    assert first not in world.bindings
+
+
 def test_nobody_waits_for_ever_for_an_heir_that_does_not_get_ready(world: Any) -> None:
     second = world.tunnel("second", dns=DNS)
     first = world.binding("first", "alpha", "shop.example.com")
