@@ -20,6 +20,7 @@ from culvert_protocol.keys import generate_issuer_key
 from .fault_proxy import Fault
 from .fault_world import Story
 from .operators import World, until
+from .relay_ear import RelayEar
 from .test_leadership import ELECTION
 from .ways import ACCOUNT, Ways
 
@@ -184,10 +185,14 @@ def conflicts(to_the_server: Ways) -> list[Story]:
     """Stories in which a write is answered with 409."""
     numbers = itertools.count(900)
     told = []
-    for write in CONFLICTS:
-        story = Story(to_the_server, next(numbers), Fault("409 instead of", write, early=True))
-        asyncio.run(story.tell())
-        told.append(story)
+    ear = RelayEar()
+    try:
+        for write in CONFLICTS:
+            story = Story(to_the_server, next(numbers), Fault("409 instead of", write, early=True), ear=ear)
+            asyncio.run(story.tell())
+            told.append(story)
+    finally:
+        ear.close()
     return told
 
 

@@ -44,6 +44,20 @@ def test_connections_are_kept_and_used_again(tools):
     tools.run(main())
 
 
+def test_a_connection_that_has_stood_for_long_is_not_kept_however_busy_it_is(tools):
+    async def main():
+        async with tools.world() as world:
+            assert world.connector.origins.longest == 60
+            world.connector.origins.longest = 0.0
+            origin = await world.origin(tools.answering(OK))
+            for _ in range(3):
+                assert await world.relay.request().complete() == b"ok"
+            assert len(origin.clients) == 3
+            await tools.until(lambda: not world.connector.origins.open, "the end of the old ones")
+
+    tools.run(main())
+
+
 def test_a_connection_is_not_kept_when_the_origin_says_close_or_sends_more_than_it_declared(tools):
     async def main():
         for response in (

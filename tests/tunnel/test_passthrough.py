@@ -98,14 +98,21 @@ def test_allowed_sources_hold_for_hostnames_tls_names_and_ports(tunnel: Any) -> 
         refused = await tunnel.get(host="app.example.com")
         assert (refused.status, refused.blame) == (403, "relay; source_not_allowed")
         assert (await tunnel.get(host="open.example.com")).status == 200
+
+        async def come() -> None:
+            """The reset may also come before the connection has been seen to stand."""
+            reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.tcp_port)
+            try:
+                await asyncio.wait_for(reader.read(-1), WAIT)
+            finally:
+                await tunnel.hang_up(writer.transport)
+
         with socket.socket() as listening:  # an origin that would notice
             listening.bind(("127.0.0.1", tunnel.port("tcp")))
             listening.listen()
             listening.setblocking(False)
-            reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.tcp_port)
             with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(reader.read(-1), WAIT)
-            await tunnel.hang_up(writer.transport)
+                await come()
             with pytest.raises(BlockingIOError):
                 listening.accept()
         assert await tunnel.relay.metric("culvert_relay_sources_refused_total") == 2

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY: Final = 5.0
 """Seconds between two looks for connections that have been idle too long."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+LONGEST: Final = 60.0
+"""Seconds after which a connection serves no further request, however busy: its service's name may lead elsewhere by
+now, and without this a connection under load would be one to the old address for ever."""
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks for requests that their origins have not answered in time."""
 LOG_EVERY: Final = 10.0
@@ -62,7 +65,8 @@ class Origins:
         self.refusals = Refusals(lookup=self._lookup, changed=on_refusal)
         self._contexts = Contexts()
         self._pools: dict[float, IdlePool[OriginConnection]] = {}
-        self._open: set[OriginConnection] = set()
+        self.longest = LONGEST
+        self._open: dict[OriginConnection, float] = {}
         self._dials: dict[ConnectionSeeker, asyncio.Task[None]] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -123,20 +127,21 @@ class Origins:
 
     def on_open(self, connection: OriginConnection) -> None:
         """A new connection stands."""
-        self._open.add(connection)
+        self._open[connection] = self._running().time()
 
     def on_idle(self, connection: OriginConnection) -> None:
-        """A connection can serve again: into the pool, or closed when that is full."""
+        """A connection can serve again: into the pool, or closed when that is full or the connection is old."""
         key = connection.key
         assert isinstance(key, OriginKey)
-        if key.keep == 0 or self._closed:
+        loop = self._running()
+        now = loop.time()
+        if key.keep == 0 or self._closed or now - self._open.get(connection, now) >= self.longest:
             connection.close()
             return
         pool = self._pools.get(key.keep_seconds)
         if pool is None:
             pool = self._pools[key.keep_seconds] = IdlePool(idle_timeout=key.keep_seconds)
-        loop = self._running()
-        evicted = pool.give(key, connection, now=loop.time(), per_key=key.keep)
+        evicted = pool.give(key, connection, now=now, per_key=key.keep)
         if evicted is not None:
             evicted.close()
         if self._sweeper is None:
@@ -144,7 +149,7 @@ class Origins:
 
     def on_closed(self, connection: OriginConnection) -> None:
         """A connection is gone."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         key = connection.key
         assert isinstance(key, OriginKey)
         pool = self._pools.get(key.keep_seconds)
