@@ -319,10 +319,10 @@ class Story:
             return False
         state = await self.state()
         first = await self.client.get(kinds.BINDING, self.name, "first") or {}
-        accepted = {c["type"]: c["reason"] for c in first["status"]["conditions"]}["Accepted"]
+        accepted = {c["type"]: c["message"] for c in first["status"]["conditions"]}["Accepted"]
         published = f"new.{self.zone}" in await self._zone()
         gone = not (state["children"] or state["claims"] or published)
-        return gone and accepted == "TunnelNotFound" and not first["status"].get("tunnels")
+        return gone and accepted.endswith("does not exist.") and not first["status"].get("tunnels")
 
     async def _delete(self) -> None:
         found = await self.client.get(kinds.BINDING, self.name, "second")
