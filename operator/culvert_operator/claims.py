@@ -69,23 +69,21 @@ def arbitrate(
     candidates: Sequence[Candidate],
     stored: Register,
     *,
-    in_use: Callable[[str], bool],
     succession: Succession,
     lingers: bool = False,
     now: float,
 ) -> tuple[tuple[ClaimOp, ...], frozenset[str]]:
     """The operations on the ``stored`` claims, and the hostnames that are about to change hands inside this Tunnel.
 
-    ``candidates`` are those of bindings that are to be served; ``in_use(hostname)`` says whether a route or a
-    record of this Tunnel is still left for a hostname that nobody wants any more; ``succession`` which of them
-    another Tunnel may take over while they are; ``lingers``: sessions of a Tunnel that goes or went may still serve
-    what it holds.
+    ``candidates`` are those of bindings that are to be served; ``succession`` says whether a route or a record of this
+    Tunnel is still left for a hostname that nobody wants any more, and whether another may take over meanwhile;
+    ``lingers``: sessions of a Tunnel that goes or went may still serve what it holds.
     """
     register = Register(beneath=stored)
     demands: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(candidates, key=lambda c: by_age(c.binding)):
         demands[candidate.hostname].append(candidate)
-    clerk = _Clerk(tunnel, register, in_use, succession, lingers, timestamp(now))
+    clerk = _Clerk(tunnel, register, succession, lingers, timestamp(now))
     clerk.line_up(demands, stored)
     concerned = {c.hostname for c in stored if c.hostname in clerk.queues or tunnel in tunnels_of_claim(c)}
     for hostname in (*demands, *sorted(concerned - demands.keys())):
@@ -106,7 +104,7 @@ def let_go(
 
     ``wants(hostname, namespace)`` says whether a binding that stays still has the hostname.
     """
-    clerk = _Clerk(tunnel, Register(beneath=stored), succession.in_use, succession, False, timestamp(now), leaving)
+    clerk = _Clerk(tunnel, Register(beneath=stored), succession, False, timestamp(now), leaving)
     for claim in sorted((c for c in stored if tunnel in tunnels_of_claim(c)), key=lambda c: c.hostname):
         clerk.let_go(claim, wants)
     return tuple(clerk.operations), frozenset(clerk.handed_over)
@@ -118,7 +116,6 @@ class _Clerk:
 
     tunnel: ObjectKey
     register: Register
-    in_use: Callable[[str], bool]
     succession: Succession
     lingers: bool
     now: str
@@ -250,14 +247,14 @@ class _Clerk:
         elif (
             heir is not None
             and not self.lingers
-            and self.in_use(claim.hostname)
+            and self.succession.in_use(claim.hostname)
             and self.succession.passes(heir.tunnel)
         ):
             self.handed_over.append(claim.hostname)
             left = tuple(w for w in waiting if w != heir)
             former = Former(self.tunnel, claim.claimed_at, Keeps.ROUTE)
             self._write(claim, replace(self._given(claim, heir, (), left), former=former))
-        elif self.in_use(claim.hostname):
+        elif self.succession.in_use(claim.hostname):
             self._write(claim, replace(claim, waiting=waiting))
         elif self.lingers:
             # No binding's deletion waits for a relay.

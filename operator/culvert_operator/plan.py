@@ -158,7 +158,6 @@ def _route(
         parts.active if served else (),
         read_grants(tunnel, snapshot.options) if served and tunnel is not None else None,
         register,
-        in_use=succession.in_use,
         succession=succession,
         lingers=lingers(snapshot),
         schema=configured.schema,

@@ -7,7 +7,7 @@ Invariant: what is served depends on *stored* claims only; a rule that cannot be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from culvert_ingress.rules import OriginRequest, UnavailableService
@@ -87,7 +87,6 @@ def route(
     grants: Grants | None,
     register: Register,
     *,
-    in_use: Callable[[str], bool],
     succession: Succession,
     lingers: bool,
     schema: int,
@@ -102,7 +101,6 @@ def route(
         snapshot.key,
         candidates,
         register,
-        in_use=in_use,
         succession=succession,
         lingers=lingers,
         now=snapshot.now,
